@@ -1,0 +1,111 @@
+"""Python's memory manager in Rust: a heap under the running CPython that says where memory went.
+
+``heapkeeper run app.py`` puts a program on it from the start; ``install()`` does so from inside. Every process
+that has ``HEAPKEEPER`` in its environment imports this module at start-up, so it imports nothing by itself: what a
+function needs, it imports when called.
+"""
+
+__all__ = [
+    "HeapkeeperError",
+    "NotInstalledError",
+    "SettingsError",
+    "__version__",
+    "install",
+    "limit",
+    "report",
+    "status",
+    "trim",
+    "where",
+]
+
+
+class HeapkeeperError(Exception):
+    """Everything heapkeeper raises itself."""
+
+
+class SettingsError(HeapkeeperError, ValueError):
+    """A size, an option or a value of HEAPKEEPER that cannot be understood."""
+
+
+class NotInstalledError(HeapkeeperError, RuntimeError):
+    """The call needs our heap, and this process runs on CPython's allocator."""
+
+
+def install(*, profile="sample", sample_bytes=512 * 1024, max_heap=None, seed=None):
+    """Put this process on our heap; what was allocated before stays where it is, and is freed there.
+
+    Idempotent: on a process that is on our heap already it changes nothing. Returns whether the process is on our
+    heap. Where this interpreter cannot be served, a RuntimeWarning says why and CPython's allocator stays.
+
+    profile: **"sample"** or "off". sample_bytes: mean distance between two samples, **512 KiB**. max_heap: hard limit,
+    **none**. Both are bytes, or a size such as "64M". seed: makes the sampler repeatable; **random**.
+    """
+    from heapkeeper import _settings
+
+    settings = _settings.Settings()
+    settings.profile = _settings.choice(profile, _settings.PROFILES)
+    settings.sample_bytes = _settings.positive_size(sample_bytes)
+    settings.max_heap = None if max_heap is None else _settings.positive_size(max_heap)
+    settings.seed = None if seed is None else _settings.seed(str(seed))
+    reason = _settings.install(settings)
+    if reason is not None:
+        import warnings
+
+        warnings.warn(f"CPython's allocator stays: {reason}", RuntimeWarning, stacklevel=2)
+    return reason is None
+
+
+def status():
+    """This process's state as plain data: the heap's tiers, the process, the sampled call sites.
+
+    The same as ``heapkeeper run --json`` prints at exit. On CPython's allocator, ``allocator.name`` says so.
+    """
+    import json
+
+    from heapkeeper import _interpreter, _native
+
+    return json.loads(_native.status_json(_interpreter.program()))
+
+
+def report(columns=100):
+    """The report that ``heapkeeper run`` prints at exit, of this moment, as plain text for lines of `columns`."""
+    from heapkeeper import _interpreter, _native
+
+    return _native.report(_interpreter.program(), columns, False)
+
+
+def where(obj):
+    """Where one object lives: its arena, pool, block and size class on our heap, or that it is not ours."""
+    from heapkeeper import _native
+
+    return _native.where(obj)
+
+
+def limit(size):
+    """Set the hard limit of our heap, in bytes or as a size such as "64M"; None lifts it.
+
+    Beyond it, allocations fail with MemoryError.
+
+    Raises NotInstalledError on CPython's allocator, SettingsError for a size that is none.
+    """
+    from heapkeeper import _native, _settings
+
+    size_bytes = 0 if size is None else _settings.positive_size(size)
+    if not _native.installed():
+        raise NotInstalledError("this process runs on CPython's allocator; call heapkeeper.install() first")
+    _native.limit(size_bytes)
+
+
+def trim():
+    """Give free memory back to the OS now instead of after its decay. Returns the bytes given back."""
+    from heapkeeper import _native
+
+    return _native.trim()
+
+
+def __getattr__(name):
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("heapkeeper")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

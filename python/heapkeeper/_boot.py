@@ -1,0 +1,80 @@
+"""Puts a starting interpreter on our heap. Called from heapkeeper.pth when HEAPKEEPER is in the environment.
+
+Runs inside `site`, before any of the program's code. Whatever goes wrong here costs one line on stderr, never the
+program: it then runs on CPython's allocator. Imports as little as it can, as each child interpreter pays for it.
+"""
+
+import os
+import sys
+
+_booted = False
+
+
+def boot():
+    """Follow HEAPKEEPER, once an interpreter."""
+    global _booted
+    if _booted:  # A second heapkeeper.pth: a virtual environment that also sees the system's packages.
+        return
+    _booted = True
+    try:
+        from heapkeeper import _settings
+
+        settings = _settings.parse(os.environ.get("HEAPKEEPER", ""))
+    except ValueError as error:
+        _complain(f"HEAPKEEPER ignored: {error}")
+        return
+    if settings.on and _in_main_interpreter():
+        try:
+            _follow(settings)
+        except Exception as error:
+            _complain(f"{type(error).__name__}: {error}")
+
+
+def _follow(settings):
+    reason = None
+    if settings.allocator == "heapkeeper":
+        from heapkeeper import _settings
+
+        reason = _settings.install(settings)
+        if reason is not None:
+            _complain(f"CPython's allocator stays: {reason}")
+    if settings.log is not None:
+        _log(settings.log, settings.allocator if reason is None else "cpython")
+    if settings.report is not None and settings.report in (0, os.getpid()):
+        from heapkeeper import _exit
+
+        _exit.register(settings)
+
+
+def _in_main_interpreter():
+    """Subinterpreters run `site` too, but share the main interpreter's installation, report and log line."""
+    import _thread
+
+    if hasattr(_thread, "_is_main_interpreter"):  # 3.12 and later
+        return _thread._is_main_interpreter()
+    try:
+        import _xxsubinterpreters
+    except ImportError:  # Left out of this build, and with it the means to make a subinterpreter from Python.
+        return True
+    return _xxsubinterpreters.get_current() == _xxsubinterpreters.get_main()
+
+
+def _log(path, allocator):
+    """Append one line, in one write, so that processes starting at the same time do not mix theirs."""
+    words = " ".join(sys.orig_argv).encode("unicode_escape").decode("ascii")
+    line = f"{os.getpid()}\t{sys.version.split()[0]}\t{allocator}\t{words}\n"
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        os.write(descriptor, line.encode())
+    finally:
+        os.close(descriptor)
+
+
+def _complain(text):
+    """One line on stderr, if there is one: with 2>&- descriptor 2 may be any file, even heapkeeper.pth."""
+    if sys.__stderr__ is None:
+        return
+    try:
+        os.write(2, f"heapkeeper: {' '.join(text.split())}\n".encode(errors="backslashreplace"))
+    except OSError:
+        pass

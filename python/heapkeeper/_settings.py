@@ -1,0 +1,173 @@
+"""What a process is asked to do: the grammar of the environment variable HEAPKEEPER.
+
+    HEAPKEEPER = "1" | "on" | "0" | "off" | "" | ITEM ("," ITEM)*
+    ITEM       = "profile=" ("sample" | "off")      default sample
+               | "sample-bytes=" SIZE               mean distance between samples, default 512K
+               | "max-heap=" SIZE                   hard limit, default none
+               | "allocator=" ("heapkeeper" | "cpython")
+               | "report" | "report=" PID           report at exit: in every process, or in that one
+               | "json"                             the report as one JSON object
+               | "seed=" N                          of the sampler, default random
+               | "log=" PATH                        a line for each process that comes along; PATH holds no comma
+    SIZE       = a number and a unit of 1024s: 4096, 512K, 64M, 64MiB, 1.5G
+
+`heapkeeper run` writes the variable with `compose`, every child interpreter reads it with `parse`, and for each
+settings s: parse(compose(s)) == s. Errors are a SettingsError of one line.
+"""
+
+from heapkeeper import SettingsError
+
+PROFILES = ("sample", "off")
+ALLOCATORS = ("heapkeeper", "cpython")
+DEFAULT_SAMPLE_BYTES = 512 * 1024
+
+# The value of Settings.report that stands for every process; a positive one is a pid.
+EVERY_PROCESS = 0
+
+_UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
+_MAX_SIZE_BYTES = 2**63 - 1
+_MAX_SEED = 2**64 - 1
+
+
+class Settings:
+    """One process's settings. Units are in the grammar above."""
+
+    __slots__ = ("allocator", "json", "log", "max_heap", "on", "profile", "report", "sample_bytes", "seed")
+
+    def __init__(self):
+        self.on = True
+        self.profile = "sample"
+        self.sample_bytes = DEFAULT_SAMPLE_BYTES
+        self.max_heap = None
+        self.allocator = "heapkeeper"
+        self.report = None
+        self.json = False
+        self.seed = None
+        self.log = None
+
+    def __eq__(self, other):
+        return all(getattr(self, name) == getattr(other, name) for name in self.__slots__)
+
+    def __repr__(self):
+        return f"Settings({', '.join(f'{name}={getattr(self, name)!r}' for name in self.__slots__)})"
+
+
+def size(text):
+    """Bytes of a SIZE. Raises SettingsError."""
+    number = text.rstrip("KMGTIBkmgtib")
+    unit = text[len(number) :].upper()
+    unit = unit.removesuffix("IB" if len(unit) == 3 else "B")
+    whole, dot, fraction = number.partition(".")
+    digits = whole + fraction
+    if unit not in _UNITS or not (whole and digits.isascii() and digits.isdecimal()) or (dot and not (fraction and unit)):
+        raise SettingsError(f"{text!r} is not a size; write bytes, or a number with K, M, G or T: 4096, 64M, 1.5G")
+    # Long digit strings would make int() quadratic, and no size needs them.
+    size_bytes = (int(digits) << _UNITS[unit]) // 10 ** len(fraction) if len(digits) <= 40 else _MAX_SIZE_BYTES + 1
+    if size_bytes > _MAX_SIZE_BYTES:
+        raise SettingsError(f"{text!r} is more memory than a process can address")
+    return size_bytes
+
+
+def positive_size(value):
+    """Bytes of a SIZE, given as an int or as text, above zero. Raises SettingsError."""
+    size_bytes = size(str(value))
+    if size_bytes == 0:
+        raise SettingsError(f"{value!r} is no use here: the size must be above 0")
+    return size_bytes
+
+
+def choice(value, choices):
+    """The value, if it is one of the choices. Raises SettingsError."""
+    if value not in choices:
+        raise SettingsError(f"{value!r} is not one of {', '.join(choices)}")
+    return value
+
+
+def seed(text):
+    """A sampler's seed: 1 to 2⁶⁴−1, as 0 stands for a random one. Raises SettingsError."""
+    return _number(text, _MAX_SEED)
+
+
+def parse(text):
+    """Settings of a HEAPKEEPER value. Raises SettingsError."""
+    settings = Settings()
+    if text in ("", "0", "off"):
+        settings.on = False
+    elif text not in ("1", "on"):
+        for item in text.split(","):
+            _parse_item(settings, item)
+    return settings
+
+
+def _parse_item(settings, item):
+    key, equals, value = item.partition("=")
+    if key in ("on", "1", "json") and not equals:
+        settings.json |= key == "json"
+    elif key == "report":
+        settings.report = _in_item(item, _number, value, 2**31 - 1) if equals else EVERY_PROCESS
+    elif key == "log" and value:
+        settings.log = value
+    elif key == "profile":
+        settings.profile = _in_item(item, choice, value, PROFILES)
+    elif key == "allocator":
+        settings.allocator = _in_item(item, choice, value, ALLOCATORS)
+    elif key == "sample-bytes":
+        settings.sample_bytes = _in_item(item, positive_size, value)
+    elif key == "max-heap":
+        settings.max_heap = _in_item(item, positive_size, value)
+    elif key == "seed":
+        settings.seed = _in_item(item, seed, value)
+    else:
+        raise SettingsError(
+            f"{item!r} is none of 1, 0, profile=, sample-bytes=, max-heap=, allocator=, report, json, seed=, log="
+        )
+
+
+def _in_item(item, read, *arguments):
+    try:
+        return read(*arguments)
+    except SettingsError as error:
+        raise SettingsError(f"{item}: {error}") from None
+
+
+def _number(text, largest):
+    if not (text.isascii() and text.isdecimal() and len(text) <= 20 and 0 < int(text) <= largest):
+        raise SettingsError(f"{text!r} is not a whole number from 1 to {largest}")
+    return int(text)
+
+
+def compose(settings):
+    """The HEAPKEEPER value of these settings; what is at its default is left out."""
+    if not settings.on:
+        return "off"
+    items = []
+    if settings.report is not None:
+        items.append("report" if settings.report == EVERY_PROCESS else f"report={settings.report}")
+    if settings.json:
+        items.append("json")
+    if settings.profile != "sample":
+        items.append(f"profile={settings.profile}")
+    if settings.sample_bytes != DEFAULT_SAMPLE_BYTES:
+        items.append(f"sample-bytes={settings.sample_bytes}")
+    if settings.max_heap is not None:
+        items.append(f"max-heap={settings.max_heap}")
+    if settings.allocator != "heapkeeper":
+        items.append(f"allocator={settings.allocator}")
+    if settings.seed is not None:
+        items.append(f"seed={settings.seed}")
+    if settings.log is not None:
+        items.append(f"log={settings.log}")
+    return ",".join(items) or "on"
+
+
+def install(settings):
+    """Put this process on our heap. Returns None, or in one line why CPython's allocator stays."""
+    try:
+        from heapkeeper import _native
+    except ImportError as error:
+        return str(error)
+    return _native.install(
+        settings.sample_bytes if settings.profile == "sample" else 0,
+        settings.max_heap or 0,
+        settings.seed or 0,
+    )
