@@ -1,0 +1,154 @@
+//! The one seam to the operating system: reserve, commit, decommit, advise, move, wait, tell the time. Linux.
+//!
+//! Everything above this file deals in addresses it reserved here; every call checks what the kernel answered and
+//! reports failure as `false` or `None`, never by aborting.
+
+use core::ptr::NonNull;
+use core::sync::atomic::AtomicU32;
+
+/// The kernel's page: 4 KiB here. Asked for once by the range.
+pub(crate) fn page_bytes() -> usize {
+    // SAFETY: sysconf reads a constant of the system.
+    let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    usize::try_from(bytes).unwrap_or(4096)
+}
+
+/// Reserve address space: no memory, no access. `None` if the kernel refuses.
+pub(crate) fn reserve(bytes: usize) -> Option<NonNull<u8>> {
+    map(bytes, libc::PROT_NONE)
+}
+
+/// Reserve address space that may be written; memory comes with the first touch of each OS page.
+pub(crate) fn reserve_writable(bytes: usize) -> Option<NonNull<u8>> {
+    map(bytes, libc::PROT_READ | libc::PROT_WRITE)
+}
+
+fn map(bytes: usize, protection: libc::c_int) -> Option<NonNull<u8>> {
+    // SAFETY: an anonymous private mapping at an address of the kernel's choice touches nothing that exists.
+    let address = unsafe {
+        libc::mmap(
+            core::ptr::null_mut(),
+            bytes,
+            protection,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+            -1,
+            0,
+        )
+    };
+    if address == libc::MAP_FAILED { None } else { NonNull::new(address.cast()) }
+}
+
+/// Give a reservation back.
+///
+/// # Safety
+/// `[start, start + bytes)` was reserved here and nothing refers to it any more.
+pub(crate) unsafe fn release(start: *mut u8, bytes: usize) {
+    // SAFETY: the caller owns the mapping.
+    unsafe { libc::munmap(start.cast(), bytes) };
+}
+
+/// Make reserved address space readable and writable.
+///
+/// # Safety
+/// The range lies in one reservation.
+pub(crate) unsafe fn make_writable(start: *mut u8, bytes: usize) -> bool {
+    // SAFETY: the caller owns the reservation.
+    unsafe { libc::mprotect(start.cast(), bytes, libc::PROT_READ | libc::PROT_WRITE) == 0 }
+}
+
+/// Give the memory behind `[start, start + bytes)` back; it reads as zeros afterwards.
+///
+/// # Safety
+/// The range lies in one reservation and holds nothing that is needed.
+pub(crate) unsafe fn decommit(start: *mut u8, bytes: usize) -> bool {
+    // SAFETY: the caller owns the reservation.
+    unsafe { libc::madvise(start.cast(), bytes, libc::MADV_DONTNEED) == 0 }
+}
+
+/// Ask for huge pages (or, with `wanted` false, for none) behind this range.
+///
+/// # Safety
+/// The range lies in one reservation.
+pub(crate) unsafe fn advise_huge(start: *mut u8, bytes: usize, wanted: bool) -> bool {
+    let advice = if wanted { libc::MADV_HUGEPAGE } else { libc::MADV_NOHUGEPAGE };
+    // SAFETY: advice changes no content.
+    unsafe { libc::madvise(start.cast(), bytes, advice) == 0 }
+}
+
+/// Move the memory behind `[from, from + bytes)` to `[to, to + bytes)` without copying it. `from` stays mapped, and empty.
+/// False (and nothing moved) where the kernel cannot (before Linux 5.7).
+///
+/// # Safety
+/// Both ranges lie in one reservation, are writable, do not overlap, and nothing at `to` is needed.
+pub(crate) unsafe fn move_memory(from: *mut u8, to: *mut u8, bytes: usize) -> bool {
+    // SAFETY: both ranges are the caller's; MREMAP_DONTUNMAP keeps `from` reserved, so that nobody else maps there.
+    let moved = unsafe {
+        libc::mremap(
+            from.cast(),
+            bytes,
+            bytes,
+            libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED | libc::MREMAP_DONTUNMAP,
+            to.cast::<libc::c_void>(),
+        )
+    };
+    moved != libc::MAP_FAILED
+}
+
+/// Bytes of address space that this process may still map, if its limit (`ulimit -v`) is finite.
+pub(crate) fn address_space_left() -> Option<usize> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: getrlimit writes the structure it is given.
+    if unsafe { libc::getrlimit(libc::RLIMIT_AS, &mut limit) } != 0 || limit.rlim_cur == libc::RLIM_INFINITY {
+        return None;
+    }
+    let limit = usize::try_from(limit.rlim_cur).ok()?;
+    Some(limit.saturating_sub(mapped_bytes().unwrap_or(0)))
+}
+
+/// Bytes of address space mapped by this process: the first field of /proc/self/statm.
+fn mapped_bytes() -> Option<usize> {
+    let mut text = [0u8; 64];
+    // SAFETY: the path is a C string; the descriptor is closed below; read is given the buffer's own length.
+    let length = unsafe {
+        let descriptor = libc::open(c"/proc/self/statm".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
+        if descriptor < 0 {
+            return None;
+        }
+        let length = libc::read(descriptor, text.as_mut_ptr().cast(), text.len());
+        libc::close(descriptor);
+        usize::try_from(length).ok()?
+    };
+    let digits = text[..length].iter().take_while(|b| b.is_ascii_digit());
+    let pages = digits.fold(0usize, |n, b| n * 10 + usize::from(b - b'0'));
+    Some(pages * page_bytes())
+}
+
+/// Milliseconds of a clock that never goes back, of coarse resolution (1–4 ms) and next to no cost.
+pub fn monotonic_ms() -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: clock_gettime writes the structure it is given.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &mut now) };
+    now.tv_sec as u64 * 1000 + now.tv_nsec as u64 / 1_000_000
+}
+
+/// Sleep until `word` is woken, if it still holds `expected`.
+pub(crate) fn wait_on(word: &AtomicU32, expected: u32) {
+    // SAFETY: the kernel only reads the word.
+    unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            word.as_ptr(),
+            libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG,
+            expected,
+            core::ptr::null::<libc::timespec>(),
+        );
+    }
+}
+
+/// Wake one thread that waits on `word`.
+pub(crate) fn wake_one(word: &AtomicU32) {
+    // SAFETY: the kernel uses the address as a key only.
+    unsafe {
+        libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, 1);
+    }
+}

@@ -1,0 +1,312 @@
+//! Free runs: arenas of the range that no heap owns, and how they are taken, put back and purged.
+//!
+//! A run is clean (its memory reads as zeros) or dirty (some of it may be resident) as a whole, so that runs of one kind
+//! coalesce with their neighbours and the other kind stays apart: a request is served from dirty runs first, whose memory
+//! is there already. Runs lie in bins by the logarithm of their length; first and last arena of a run carry its length.
+//!
+//! All functions run with the range's lock held.
+
+use core::sync::atomic::Ordering::Relaxed;
+
+use crate::arena::{ALL_SLOTS, ArenaKind, NO_ARENA, slot_mask};
+use crate::os;
+use crate::range::{Range, State};
+use crate::size::{ARENA_BYTES, SLOT_BYTES, SLOTS_PER_ARENA};
+
+/// Bins: runs of 1, 2–3, 4–7, … arenas. 2^20 arenas are 2 TiB.
+const BINS: usize = 21;
+
+/// Heads of the lists of free runs.
+pub(crate) struct FreeRuns {
+    clean: [u32; BINS],
+    dirty: [u32; BINS],
+}
+
+impl FreeRuns {
+    pub const fn new() -> FreeRuns {
+        FreeRuns { clean: [NO_ARENA; BINS], dirty: [NO_ARENA; BINS] }
+    }
+
+    fn bins(&mut self, dirty: bool) -> &mut [u32; BINS] {
+        if dirty { &mut self.dirty } else { &mut self.clean }
+    }
+}
+
+fn bin_of(run: usize) -> usize {
+    (run.ilog2() as usize).min(BINS - 1)
+}
+
+impl Range {
+    /// Take `count` arenas in a row for a heap, writable, with `kind` and `owner` set on each; dirty ones if there are
+    /// any. `huge_arenas` says how many of them, from the first, may ask for huge pages.
+    pub(crate) fn take_arenas(&self, count: usize, owner: u16, kind: ArenaKind, huge_arenas: usize) -> Option<usize> {
+        self.with_state(|state| {
+            self.note_held(state);
+            let first = self.find_arenas(state, count)?;
+            if !self.make_arenas_writable(first, count) {
+                self.put_run(state, first, count, true);
+                return None;
+            }
+            let huge = self.wants_huge(state);
+            for index in first..first + count {
+                self.claim(state, index, owner, kind, huge && index - first < huge_arenas);
+            }
+            Some(first)
+        })
+    }
+
+    /// Make one arena, which just left its free run, a heap's.
+    fn claim(&self, state: &mut State, index: usize, owner: u16, kind: ArenaKind, huge: bool) {
+        // SAFETY: the arena left its free run and is nobody's yet.
+        unsafe {
+            let arena = &mut *self.arena(index);
+            state.retained_slots -= arena.dirty.count_ones() as usize;
+            arena.owner = owner;
+            arena.kind = kind;
+            arena.free = ALL_SLOTS;
+            arena.next = NO_ARENA;
+            arena.prev = NO_ARENA;
+            arena.dirty_run = false;
+            arena.marked = false;
+            // Resident memory keeps the pages that it has.
+            if arena.huge != huge && arena.dirty == 0 {
+                arena.huge = huge;
+                os::advise_huge(self.arena_start(index), ARENA_BYTES, huge);
+            }
+        }
+    }
+
+    fn find_arenas(&self, state: &mut State, count: usize) -> Option<usize> {
+        for dirty in [true, false] {
+            if let Some(first) = self.take_run(state, count, dirty) {
+                return Some(first);
+            }
+        }
+        if self.arenas() - state.frontier as usize >= count {
+            let first = state.frontier as usize;
+            state.frontier += count as u32;
+            return Some(first);
+        }
+        // A small range that is nearly used up: dirty and clean neighbours may make a run together.
+        self.purge(state, 0);
+        self.take_run(state, count, false)
+    }
+
+    /// Take `count` arenas out of the smallest bin that has a run of that length, splitting it.
+    fn take_run(&self, state: &mut State, count: usize, dirty: bool) -> Option<usize> {
+        for bin in bin_of(count)..BINS {
+            let mut at = state.runs.bins(dirty)[bin];
+            while at != NO_ARENA {
+                let first = at as usize;
+                // SAFETY: a listed run's first arena is free and carries its length and links.
+                let (run, next) = unsafe { ((*self.arena(first)).run as usize, (*self.arena(first)).next) };
+                if run >= count {
+                    self.unlink_run(state, first, run, dirty);
+                    if run > count {
+                        self.link_run(state, first + count, run - count, dirty);
+                    }
+                    return Some(first);
+                }
+                at = next;
+            }
+        }
+        None
+    }
+
+    fn link_run(&self, state: &mut State, first: usize, run: usize, dirty: bool) {
+        let head = &mut state.runs.bins(dirty)[bin_of(run)];
+        // SAFETY: all arenas of the run are free and under the lock; links name first arenas of listed runs.
+        unsafe {
+            for index in first..first + run {
+                (*self.arena(index)).kind = ArenaKind::Free;
+                (*self.arena(index)).dirty_run = dirty;
+                (*self.arena(index)).owner = 0;
+            }
+            (*self.arena(first + run - 1)).run = run as u32;
+            let arena = self.arena(first);
+            (*arena).run = run as u32;
+            (*arena).prev = NO_ARENA;
+            (*arena).next = *head;
+            if *head != NO_ARENA {
+                (*self.arena(*head as usize)).prev = first as u32;
+            }
+        }
+        *head = first as u32;
+    }
+
+    fn unlink_run(&self, state: &mut State, first: usize, run: usize, dirty: bool) {
+        // SAFETY: the run is listed, so its links name first arenas of listed runs.
+        unsafe {
+            let (prev, next) = ((*self.arena(first)).prev, (*self.arena(first)).next);
+            if prev == NO_ARENA {
+                state.runs.bins(dirty)[bin_of(run)] = next;
+            } else {
+                (*self.arena(prev as usize)).next = next;
+            }
+            if next != NO_ARENA {
+                (*self.arena(next as usize)).prev = prev;
+            }
+        }
+    }
+
+    /// Put arenas that are nobody's any more into a free run, together with free neighbours of their kind.
+    fn put_run(&self, state: &mut State, mut first: usize, mut run: usize, dirty: bool) {
+        // SAFETY: neighbours are read under the lock; the kinds of arenas that heaps own do not change to or from `Free`
+        // without it.
+        unsafe {
+            if first > 0 {
+                let before = &*self.arena(first - 1);
+                if before.kind == ArenaKind::Free && before.dirty_run == dirty {
+                    let length = before.run as usize;
+                    self.unlink_run(state, first - length, length, dirty);
+                    first -= length;
+                    run += length;
+                }
+            }
+            if first + run < state.frontier as usize {
+                let after = &*self.arena(first + run);
+                if after.kind == ArenaKind::Free && after.dirty_run == dirty {
+                    let length = after.run as usize;
+                    self.unlink_run(state, first + run, length, dirty);
+                    run += length;
+                }
+            }
+        }
+        self.link_run(state, first, run, dirty);
+    }
+
+    /// Give arenas back to the range. Their `dirty` masks say what is resident. What exceeds the allowance goes back to
+    /// the OS at once, in one stroke rather than arena by arena.
+    pub(crate) fn put_arenas(&self, first: usize, count: usize) {
+        self.with_state(|state| {
+            let mut dirty_slots = 0;
+            for index in first..first + count {
+                // SAFETY: the heap that owned these arenas is done with them.
+                dirty_slots += unsafe { (*self.arena(index)).dirty.count_ones() as usize };
+            }
+            state.retained_slots += dirty_slots;
+            self.put_run(state, first, count, dirty_slots > 0);
+            let allowance = self.allowance_bytes(state);
+            let retained = state.retained_slots * SLOT_BYTES;
+            if retained > allowance + allowance / 4 {
+                self.purge(state, allowance);
+            }
+        });
+    }
+
+    /// Give memory of dirty runs back to the OS, longest runs first, until at most `keep_bytes` are retained.
+    /// Returns the bytes given back.
+    pub(crate) fn purge(&self, state: &mut State, keep_bytes: usize) -> usize {
+        let before = state.retained_slots;
+        for bin in (0..BINS).rev() {
+            while state.retained_slots * SLOT_BYTES > keep_bytes {
+                let first = state.runs.dirty[bin];
+                if first == NO_ARENA {
+                    break;
+                }
+                let first = first as usize;
+                // SAFETY: a listed run's first arena carries its length.
+                let run = unsafe { (*self.arena(first)).run as usize };
+                let excess = state.retained_slots - keep_bytes / SLOT_BYTES;
+                let count = excess.div_ceil(SLOTS_PER_ARENA).min(run);
+                let start = first + run - count;
+                self.unlink_run(state, first, run, true);
+                if run > count {
+                    self.link_run(state, first, run - count, true);
+                }
+                self.clean_arenas(state, start, count);
+                self.put_run(state, start, count, false);
+            }
+        }
+        let given_back = (before - state.retained_slots) * SLOT_BYTES;
+        self.returned.fetch_add(given_back as u64, Relaxed);
+        given_back
+    }
+
+    fn clean_arenas(&self, state: &mut State, first: usize, count: usize) {
+        // SAFETY: these arenas are free; what they hold is garbage.
+        unsafe {
+            os::decommit(self.arena_start(first), count * ARENA_BYTES);
+            for index in first..first + count {
+                state.retained_slots -= (*self.arena(index)).dirty.count_ones() as usize;
+                (*self.arena(index)).dirty = 0;
+            }
+        }
+    }
+
+    /// Take the arenas right behind a span, if they are free, to grow it in place.
+    pub(crate) fn extend_span(&self, first: usize, old: usize, new: usize, owner: u16, huge_arenas: usize) -> bool {
+        let (start, more) = (first + old, new - old);
+        if first + new > self.arenas() {
+            return false;
+        }
+        self.with_state(|state| {
+            if start == state.frontier as usize {
+                state.frontier += more as u32;
+            } else {
+                // SAFETY: read under the lock.
+                let (kind, run, dirty) = unsafe {
+                    let arena = &*self.arena(start);
+                    (arena.kind, arena.run as usize, arena.dirty_run)
+                };
+                // A free arena that follows one in use is the first of its run, or of two runs of different kind.
+                if kind != ArenaKind::Free || run < more {
+                    return false;
+                }
+                self.unlink_run(state, start, run, dirty);
+                if run > more {
+                    self.link_run(state, start + more, run - more, dirty);
+                }
+            }
+            if !self.make_arenas_writable(start, more) {
+                self.put_run(state, start, more, true);
+                return false;
+            }
+            let huge = self.wants_huge(state);
+            for index in start..start + more {
+                let huge = huge && index - first < huge_arenas;
+                self.claim(state, index, owner, ArenaKind::SpanInterior, huge);
+            }
+            true
+        })
+    }
+
+    fn make_arenas_writable(&self, first: usize, count: usize) -> bool {
+        let mut index = first;
+        while index < first + count {
+            // SAFETY: the arenas are under the lock or the caller's.
+            unsafe {
+                if (*self.arena(index)).writable {
+                    index += 1;
+                    continue;
+                }
+                let mut end = index + 1;
+                while end < first + count && !(*self.arena(end)).writable {
+                    end += 1;
+                }
+                if !os::make_writable(self.arena_start(index), (end - index) * ARENA_BYTES) {
+                    return false;
+                }
+                while index < end {
+                    (*self.arena(index)).writable = true;
+                    index += 1;
+                }
+            }
+        }
+        true
+    }
+
+    /// Give the memory of slots `[first, first + count)` of an arena that a heap owns back to the OS.
+    ///
+    /// # Safety
+    /// The slots are free; the caller owns the arena.
+    pub(crate) unsafe fn clean_slots(&self, arena: usize, first: usize, count: usize) {
+        let start = self.slot_start(arena * SLOTS_PER_ARENA + first);
+        // SAFETY: the slots hold nothing that is needed.
+        unsafe {
+            os::decommit(start, count * SLOT_BYTES);
+            (*self.arena(arena)).dirty &= !slot_mask(first, count);
+        }
+        self.returned.fetch_add((count * SLOT_BYTES) as u64, Relaxed);
+    }
+}

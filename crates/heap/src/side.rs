@@ -1,0 +1,63 @@
+//! Side tables: so many bytes for each slot of the range, for whoever keeps data beside blocks (mark bits, counts, sites).
+//! Address space until touched; `clear` gives the memory back.
+
+use core::ptr::NonNull;
+
+use crate::os;
+use crate::range::Range;
+use crate::size::SLOT_BYTES;
+
+/// A table beside a range with a fixed number of bytes for each slot of 16 KiB. Fresh entries read as zeros.
+#[derive(Debug)]
+pub struct SideTable {
+    table: NonNull<u8>,
+    range: &'static Range,
+    bytes_per_slot: usize,
+}
+
+// SAFETY: the table is plain memory; who writes which part when is its user's business, as for any raw memory.
+unsafe impl Send for SideTable {}
+
+impl core::fmt::Debug for Range {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Range").field("bounds", &self.bounds()).finish_non_exhaustive()
+    }
+}
+
+impl SideTable {
+    /// A table with `bytes_per_slot` bytes for each 16 KiB of `range`. `None` if there is no address space.
+    pub fn reserve(range: &'static Range, bytes_per_slot: usize) -> Option<SideTable> {
+        let table = os::reserve_writable(range.slots().checked_mul(bytes_per_slot)?)?;
+        Some(SideTable { table, range, bytes_per_slot })
+    }
+
+    /// The bytes that belong to the slot of `address`, and the offset of `address` in that slot. `None` outside the range.
+    #[inline]
+    pub fn entry(&self, address: *const u8) -> Option<(*mut u8, usize)> {
+        if !self.range.contains(address) {
+            return None;
+        }
+        let slot = self.range.slot_of(address);
+        // SAFETY: the table has `bytes_per_slot` bytes for each slot.
+        let entry = unsafe { self.table.as_ptr().add(slot * self.bytes_per_slot) };
+        Some((entry, address.addr() & (SLOT_BYTES - 1)))
+    }
+
+    /// Bytes for each slot.
+    pub fn bytes_per_slot(&self) -> usize {
+        self.bytes_per_slot
+    }
+
+    /// Zero the whole table and give its memory back.
+    pub fn clear(&mut self) {
+        // SAFETY: the table is ours, and zeros are its initial state.
+        unsafe { os::decommit(self.table.as_ptr(), self.range.slots() * self.bytes_per_slot) };
+    }
+}
+
+impl Drop for SideTable {
+    fn drop(&mut self) {
+        // SAFETY: the table is ours; entries handed out are documented to end with it.
+        unsafe { os::release(self.table.as_ptr(), self.range.slots() * self.bytes_per_slot) };
+    }
+}

@@ -1,0 +1,85 @@
+//! A first sign of life; the generated programs are in `tests/`.
+
+use std::vec::Vec;
+
+use crate::{CLASSES, Heap, Range, SizeClass};
+
+fn random(state: &mut u64) -> u64 {
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    *state
+}
+
+#[test]
+fn classes_are_the_tightest_that_fit() {
+    let mut last = 0;
+    for i in 0..CLASSES {
+        let class = SizeClass::from_index(i).unwrap();
+        assert!(class.block_bytes() > last);
+        assert_eq!(SizeClass::of(class.block_bytes()), Some(class));
+        assert_eq!(SizeClass::of(last + 1), Some(class));
+        assert!(class.capacity_blocks() * class.block_bytes() <= class.pool_slots() * 16384);
+        last = class.block_bytes();
+    }
+    assert_eq!(last, 32 << 10);
+}
+
+#[test]
+fn random_churn_keeps_contents_and_invariants() {
+    let range = Range::reserve(1 << 30).unwrap();
+    let mut heap = Heap::new(range).unwrap();
+    let mut live: Vec<(*mut u8, usize, u8)> = Vec::new();
+    let mut seed = 0x1234_5678_9abc_def1;
+    let check = |p: *mut u8, n: usize, tag: u8| unsafe {
+        assert_eq!((*p, *p.add(n - 1), *p.add(n / 2)), (tag, tag, tag));
+    };
+    for step in 0..200_000 {
+        let r = random(&mut seed);
+        if live.len() < 2000 || r % 3 == 0 {
+            let shift = (r >> 8) % 22;
+            let n = 1 + (random(&mut seed) as usize & ((1 << shift) - 1));
+            let p = if r & 64 == 0 { heap.alloc_zeroed(n) } else { heap.alloc(n) };
+            assert!(!p.is_null() && p.addr() % 16 == 0);
+            assert!(heap.usable_bytes(p) >= n);
+            if r & 64 == 0 {
+                check(p, n, 0);
+            }
+            let tag = step as u8;
+            unsafe { p.write_bytes(tag, n) };
+            live.push((p, n, tag));
+        } else {
+            let i = (r >> 16) as usize % live.len();
+            let (p, n, tag) = live[i];
+            check(p, n, tag);
+            if r % 5 == 0 {
+                let m = 1 + (random(&mut seed) as usize & ((1 << ((r >> 40) % 22)) - 1));
+                let q = unsafe { heap.realloc(p, m) };
+                check(q, n.min(m), tag);
+                unsafe { q.write_bytes(tag, m) };
+                live[i] = (q, m, tag);
+            } else {
+                live.swap_remove(i);
+                assert!(unsafe { heap.free(p) });
+            }
+        }
+        if step % 5000 == 0 {
+            heap.check().unwrap();
+            assert_eq!(heap.live_blocks(), live.len());
+            let mut found = 0;
+            heap.visit_live(|_| found += 1);
+            assert_eq!(found, live.len());
+        }
+    }
+    for (p, n, tag) in live.drain(..) {
+        check(p, n, tag);
+        assert!(unsafe { heap.free(p) });
+    }
+    heap.check().unwrap();
+    heap.trim();
+    heap.check().unwrap();
+    let stats = heap.stats();
+    assert_eq!((stats.held_bytes, stats.live_blocks, stats.arenas), (0, 0, 0));
+    drop(heap);
+    assert_eq!((range.stats().held_bytes, range.stats().retained_bytes), (0, 0));
+}
