@@ -1,0 +1,196 @@
+//! The report at exit: where a program's memory went, on one screen.
+//!
+//! The first three lines answer the question (how much, when, from which line); the tables below say
+//! by which way the program came to those lines; the rest is the state of the heap. Only what the
+//! record holds is claimed: a site that held 60 MiB at the peak and 60 MiB at exit is shown with both
+//! figures, and the reader concludes.
+//!
+//! [`render`] is total: any [`Status`], however odd, gives text of lines no wider than asked for.
+
+mod heap;
+mod path;
+mod quantity;
+mod sites;
+mod table;
+mod text;
+
+#[cfg(test)]
+mod tests;
+
+use heapkeeper_record::{ProfileStatus, Status};
+
+use path::ShortNames;
+use quantity::{bytes, percent, seconds};
+use sites::{Entry, entries, same_line};
+use text::{Line, Role};
+
+/// How a report is to look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Style {
+    /// Columns of the terminal; below [`Style::LEAST_COLUMNS`] counts as that. **100** for a pipe.
+    pub columns: usize,
+    /// ANSI colours. **No** for a pipe: then the text holds no escape code. Bars and `±` stay: the text
+    /// is UTF-8 either way.
+    pub color: bool,
+}
+
+impl Style {
+    /// Narrower than this no line can be laid out.
+    pub const LEAST_COLUMNS: usize = 20;
+    /// Wider than this a report is harder to read, not easier.
+    const MOST_COLUMNS: usize = 160;
+}
+
+impl Default for Style {
+    fn default() -> Self {
+        Style { columns: 100, color: false }
+    }
+}
+
+/// Renders the report of one process, ending in a newline.
+pub fn render(status: &Status, style: Style) -> String {
+    let columns = style.columns.clamp(Style::LEAST_COLUMNS, Style::MOST_COLUMNS);
+    let mut page = Page { lines: Vec::new(), columns, color: style.color };
+    page.wrap(header(status), 0);
+    if let Some(note) = allocator_note(status) {
+        page.wrap(note, 0);
+    }
+    page.wrap(summary(status), 0);
+    match &status.profile {
+        None if serves(status) => page.wrap(
+            Line::new().dim("The profile is off; with --profile sample this report names the lines that allocated."),
+            0,
+        ),
+        None => {}
+        Some(profile) => sites_section(&mut page, profile),
+    }
+    heap::section(&mut page, status);
+    let mut text = page.lines.join("\n");
+    text.push('\n');
+    text
+}
+
+/// The lines written so far, and how to write more.
+struct Page {
+    lines: Vec<String>,
+    columns: usize,
+    color: bool,
+}
+
+impl Page {
+    /// Adds a line, cut to the page.
+    fn line(&mut self, line: Line) {
+        self.lines.push(line.cut(self.columns, self.color));
+    }
+
+    /// Adds a paragraph, wrapped to the page.
+    fn wrap(&mut self, line: Line, indent: usize) {
+        self.lines.push(line.wrap(self.columns.min(100), indent, self.color));
+    }
+
+    /// Adds a blank line.
+    fn gap(&mut self) {
+        self.lines.push(String::new());
+    }
+}
+
+/// Whether the program's allocations come from our heap.
+fn serves(status: &Status) -> bool {
+    status.allocator.name != "cpython"
+}
+
+fn header(status: &Status) -> Line {
+    let program = match status.program.as_str() {
+        "" => "interactive session",
+        program => program,
+    };
+    let mut line = Line::new().strong("heapkeeper").dim(" · ").strong(program);
+    for part in [&status.python, &seconds(status.elapsed_s)] {
+        if !part.is_empty() {
+            line = line.dim(" · ").plain(part);
+        }
+    }
+    line.dim(format!(" · pid {}", status.pid))
+}
+
+/// Says that the program ran on CPython's allocator, and why.
+fn allocator_note(status: &Status) -> Option<Line> {
+    if serves(status) {
+        return None;
+    }
+    let line = Line::new().with(Role::Warning, "CPython's own allocator served this program");
+    Some(match &status.allocator.reason {
+        Some(reason) => line.plain(format!(": {}", reason.trim_end_matches('.'))).plain("."),
+        None => line.plain("."),
+    })
+}
+
+/// The figures everybody asks for first.
+fn summary(status: &Status) -> Line {
+    let (heap, process) = (&status.heap, &status.process);
+    if !serves(status) {
+        return Line::new()
+            .plain("The process holds ")
+            .strong(bytes(process.rss_bytes))
+            .plain(" (RSS), ")
+            .strong(bytes(process.peak_rss_bytes))
+            .plain(" at its peak.");
+    }
+    Line::new()
+        .plain("Peak ")
+        .strong(bytes(heap.peak_bytes))
+        .plain(format!(" at {}, ", seconds(heap.peak_at_s)))
+        .strong(bytes(heap.held_bytes))
+        .plain(" at exit; ")
+        .strong(bytes(process.outside_bytes))
+        .plain(" outside our heap; ")
+        .strong(bytes(heap.returned_bytes))
+        .plain(" given back to the OS.")
+}
+
+/// The answer in one line, then the tables.
+fn sites_section(page: &mut Page, profile: &ProfileStatus) {
+    let at_peak = entries(&profile.at_peak);
+    let at_end = entries(&profile.at_end);
+    let frames = profile.at_peak.iter().chain(&profile.at_end).flat_map(|site| &site.frames);
+    let names = ShortNames::new(frames.map(|frame| frame.file.as_str()));
+    if at_peak.is_empty() && at_end.is_empty() {
+        page.wrap(too_small(profile), 0);
+        return;
+    }
+    if let Some(top) = at_peak.first() {
+        page.wrap(answer(top, &at_end, &names), 0);
+    }
+    table::at_peak(page, profile, &at_peak, &names);
+    table::at_exit(page, profile, &at_end, &at_peak, &names);
+    table::footnote(page, profile);
+}
+
+/// A program so small that chance took no sample of it.
+fn too_small(profile: &ProfileStatus) -> Line {
+    Line::new().plain(format!(
+        "Too little memory to name a line: one sample is taken every {} on average. --sample-bytes 16K looks closer.",
+        bytes(profile.sample_bytes)
+    ))
+}
+
+/// `Half of the peak came from app.py:42 (load_rows), which still held 61 MiB at exit.`
+fn answer(top: &Entry<'_>, at_end: &[Entry<'_>], names: &ShortNames<'_>) -> Line {
+    let amount = match top.share {
+        share if share >= 0.95 => "Nearly all".to_owned(),
+        share if (0.47..=0.53).contains(&share) => "Half".to_owned(),
+        share if (0.31..=0.355).contains(&share) => "A third".to_owned(),
+        share => percent(share),
+    };
+    let line = Line::new().strong(amount).plain(" of the peak came from ");
+    let line = match top.headline {
+        None => line.strong("outside any Python code"),
+        Some(frame) => line.with(Role::Place, names.place(frame)).plain(" (").strong(table::function(frame)).plain(")"),
+    };
+    match at_end.iter().find(|entry| same_line(entry.headline, top.headline)) {
+        Some(entry) if entry.bytes > 0 => {
+            line.plain(", which still held ").strong(bytes(entry.bytes)).plain(" at exit.")
+        }
+        _ => line.plain("."),
+    }
+}

@@ -1,0 +1,271 @@
+//! The two tables of lines: at the peak, and still live at exit.
+//!
+//! One row is one grep-able line: bytes, confidence, share, function, `file:line`, source. Rows are cut,
+//! never wrapped, so that columns stay columns; what makes room first is the bar, then the source, which
+//! moves below its row.
+
+use heapkeeper_record::{Frame, ProfileStatus};
+use unicode_width::UnicodeWidthStr;
+
+use super::Page;
+use super::path::{Owner, ShortNames, owner};
+use super::quantity::{bar, bytes, count, counted, percent, ratio};
+use super::sites::{Entry, Step, same_line, story};
+use super::text::{Line, Role, clean, cut_end, cut_start, left, right};
+
+/// Rows of the table at the peak, and of the one at exit.
+const PEAK_ROWS: usize = 8;
+const EXIT_ROWS: usize = 5;
+/// Frames below a row that holds at least a tenth of the whole, and below a smaller one.
+const LARGE_STEPS: usize = 4;
+const SMALL_STEPS: usize = 1;
+/// Below this share a row is noise: it is counted with the rest, unless it is among the first three.
+const LEAST_SHARE: f64 = 0.01;
+/// Cells of a bar.
+const BAR_COLUMNS: usize = 8;
+
+/// The table of the lines that held most at the peak, each with the way there.
+pub(super) fn at_peak(page: &mut Page, profile: &ProfileStatus, entries: &[Entry<'_>], names: &ShortNames<'_>) {
+    if entries.is_empty() {
+        return;
+    }
+    let shown = worth_showing(entries, PEAK_ROWS);
+    let rows = shown.iter().flat_map(|entry| {
+        let limit = if entry.share >= 0.1 { LARGE_STEPS } else { SMALL_STEPS };
+        let mut rows = vec![headline(entry, names)];
+        rows.extend(steps(entry, limit, names));
+        rows
+    });
+    page.gap();
+    let error = percent(ratio(profile.peak_error_bytes, profile.peak_bytes));
+    let sampled =
+        format!("  {} ±{error}, sampled every {} on average", bytes(profile.peak_bytes), bytes(profile.sample_bytes));
+    page.line(Line::new().strong("At the peak").dim(sampled));
+    print(page, rows.collect());
+    rest(page, profile.peak_bytes, entries, shown.len());
+}
+
+/// The table of the lines that hold most at exit; ways already shown at the peak are not repeated.
+pub(super) fn at_exit(
+    page: &mut Page,
+    profile: &ProfileStatus,
+    entries: &[Entry<'_>],
+    at_peak: &[Entry<'_>],
+    names: &ShortNames<'_>,
+) {
+    page.gap();
+    if entries.is_empty() {
+        page.wrap(Line::new().strong("At exit").plain(" none of the sampled blocks was live any more."), 0);
+        return;
+    }
+    let shown = worth_showing(entries, EXIT_ROWS);
+    let told = worth_showing(at_peak, PEAK_ROWS);
+    let rows = shown.iter().flat_map(|entry| {
+        let known = told.iter().any(|other| same_line(other.headline, entry.headline));
+        let mut rows = vec![headline(entry, names)];
+        if !known {
+            rows.extend(steps(entry, LARGE_STEPS, names));
+        }
+        rows
+    });
+    page.line(Line::new().strong("Still live at exit").dim(format!("  {}", bytes(profile.live_bytes))));
+    print(page, rows.collect());
+    rest(page, profile.live_bytes, entries, shown.len());
+}
+
+/// What the figures rest on.
+pub(super) fn footnote(page: &mut Page, profile: &ProfileStatus) {
+    let samples = counted(profile.samples, "sample");
+    page.gap();
+    page.wrap(Line::new().dim(format!("Estimated from {samples}; ± bounds the 95 % confidence interval.")), 0);
+    if profile.lost_samples > 0 {
+        let lost = counted(profile.lost_samples, "sample");
+        page.wrap(Line::new().with(Role::Warning, format!("{lost} lost: the figures are too low.")), 0);
+    }
+}
+
+/// A function's name as it is shown.
+pub(super) fn function(frame: &Frame) -> &str {
+    match frame.function.as_str() {
+        "" => "?",
+        name => name,
+    }
+}
+
+fn worth_showing<'e, 'a>(entries: &'e [Entry<'a>], rows: usize) -> &'e [Entry<'a>] {
+    let worth = entries.iter().take(rows).enumerate();
+    let shown = worth.take_while(|(index, entry)| *index < 3 || entry.share >= LEAST_SHARE).count();
+    &entries[..shown]
+}
+
+/// One line of a table before its columns are known.
+struct Row {
+    /// Bytes, confidence, share and bar; absent for the frames below a headline.
+    figures: Option<(u64, u64, f64)>,
+    /// `in ` or `by ` before a frame, empty for a headline.
+    prefix: &'static str,
+    function: String,
+    place: String,
+    source: String,
+    dim: bool,
+}
+
+fn headline(entry: &Entry<'_>, names: &ShortNames<'_>) -> Row {
+    let (function, place, source) = match entry.headline {
+        None => ("(no Python frame)".to_owned(), String::new(), String::new()),
+        Some(frame) => describe(frame, names),
+    };
+    let figures = Some((entry.bytes, entry.error_bytes, entry.share));
+    Row { figures, prefix: "", function, place, source, dim: false }
+}
+
+fn describe(frame: &Frame, names: &ShortNames<'_>) -> (String, String, String) {
+    let source = frame.source.as_deref().unwrap_or_default().trim();
+    (clean(function(frame)), clean(&names.place(frame)), clean(source))
+}
+
+/// The frames below a headline, and what sets its sites apart.
+fn steps(entry: &Entry<'_>, limit: usize, names: &ShortNames<'_>) -> Vec<Row> {
+    let below = |prefix, frame: &Frame, times: usize| {
+        let (mut function, place, source) = describe(frame, names);
+        if times > 1 {
+            function = format!("{function} ×{times}");
+        }
+        let dim = owner(&frame.file) != Owner::Program;
+        Row { figures: None, prefix, function, place, source, dim }
+    };
+    let note = |text: String| Row {
+        figures: None,
+        prefix: "",
+        function: text,
+        place: String::new(),
+        source: String::new(),
+        dim: true,
+    };
+    let brief = limit == SMALL_STEPS;
+    let mut rows: Vec<Row> = story(entry.largest, limit)
+        .into_iter()
+        .filter(|step| !(brief && matches!(step, Step::More { .. })))
+        .map(|step| match step {
+            Step::Inside(frame) => below("in ", frame, 1),
+            Step::By { frame, times } => below("by ", frame, times),
+            Step::Library(frames) => note(format!("by {}", counted(frames as u64, "library frame"))),
+            Step::More { callers: 0, .. } => note("… deeper callers were not kept".to_owned()),
+            Step::More { callers, deeper } => {
+                let kept = if deeper { ", deeper ones were not kept" } else { "" };
+                note(format!("… {}{kept}", counted(callers as u64, "more caller")))
+            }
+        })
+        .collect();
+    if !brief {
+        let thread = entry.largest.thread.as_str();
+        if !thread.is_empty() && thread != "MainThread" {
+            rows.push(note(format!("in thread {}", clean(thread))));
+        }
+        if entry.stacks > 1 {
+            let others = count(entry.stacks as u64 - 1);
+            let ways = if entry.stacks == 2 { "way" } else { "ways" };
+            rows.push(note(format!("… and {others} other {ways} to this line")));
+        }
+    }
+    rows
+}
+
+/// What the rows shown leave out of the whole.
+fn rest(page: &mut Page, total_bytes: u64, entries: &[Entry<'_>], shown: usize) {
+    let listed = entries[..shown].iter().fold(0u64, |sum, entry| sum.saturating_add(entry.bytes));
+    let rest = total_bytes.saturating_sub(listed);
+    let share = ratio(rest, total_bytes);
+    if share < 0.005 {
+        return;
+    }
+    let figures = Some((rest, 0, share));
+    let function = "everything else".to_owned();
+    print(page, vec![Row { figures, prefix: "", function, place: String::new(), source: String::new(), dim: true }]);
+}
+
+/// Lays rows out in the page's columns.
+fn print(page: &mut Page, rows: Vec<Row>) {
+    let narrow = page.columns < 50;
+    let figures = if page.columns >= 60 { 25 } else { 18 };
+    // Bars are for the eye; in a pipe the source line needs the room more.
+    let bars = if page.color && page.columns >= 90 { BAR_COLUMNS + 2 } else { 0 };
+    let blank = " ".repeat(if narrow { 4 } else { figures + bars });
+    let room = page.columns.saturating_sub(blank.len());
+    let widest = |headlines: bool, width: &dyn Fn(&Row) -> usize| {
+        let rows = rows.iter().filter(|row| !row.place.is_empty());
+        rows.filter(|row| !headlines || row.figures.is_some()).map(width).max().unwrap_or(0)
+    };
+    // The headlines decide how wide a column may be; a long name in a library gives way to the source.
+    let fit = |width: &dyn Fn(&Row) -> usize| {
+        let most = widest(true, width).max(room / 4).min(room / 3);
+        widest(false, width).min(most).max(6)
+    };
+    let function_columns = fit(&|row| row.prefix.len() + row.function.width());
+    let place_columns = fit(&|row| row.place.width());
+    let source_columns = room.saturating_sub(function_columns + place_columns + 4);
+    // A source line cut to a few characters says nothing: it gets a line of its own.
+    let source_beside = source_columns >= 20;
+
+    for row in &rows {
+        let mut line = match row.figures {
+            None => Line::new().plain(&blank),
+            Some(_) if narrow => {
+                page.line(figure_columns(row, figures, bars));
+                Line::new().plain(&blank)
+            }
+            Some(_) => figure_columns(row, figures, bars),
+        };
+        let (function_role, place_role) = match (row.dim, row.figures) {
+            (true, _) => (Role::Dim, Role::Dim),
+            (false, Some(_)) => (Role::Strong, Role::Place),
+            (false, None) => (Role::Plain, Role::Place),
+        };
+        if row.place.is_empty() {
+            page.line(
+                line.with(if row.figures.is_some() && !row.dim { Role::Plain } else { Role::Dim }, &row.function),
+            );
+            continue;
+        }
+        let name = cut_start(&row.function, function_columns - row.prefix.len());
+        let place = cut_start(&row.place, place_columns);
+        line = line
+            .dim(row.prefix)
+            .with(function_role, left(&name, function_columns - row.prefix.len()))
+            .plain("  ")
+            .with(place_role, left(&place, place_columns));
+        let source_role = if row.figures.is_some() { Role::Plain } else { Role::Dim };
+        if source_beside {
+            page.line(line.plain("  ").with(source_role, cut_end(&row.source, source_columns)));
+            continue;
+        }
+        page.line(line);
+        if row.figures.is_some() && !row.source.is_empty() {
+            page.line(Line::new().plain(&blank).with(source_role, &row.source));
+        }
+    }
+}
+
+/// Bytes, confidence, share and bar, padded to `figures + bars` columns.
+fn figure_columns(row: &Row, figures: usize, bars: usize) -> Line {
+    let Some((size, error, share)) = row.figures else {
+        return Line::new().plain(" ".repeat(figures + bars));
+    };
+    let role = if row.dim { Role::Dim } else { Role::Strong };
+    let mut line = Line::new().with(role, right(&bytes(size), 10));
+    if figures > 20 {
+        let error = if error == 0 { String::new() } else { format!("±{}", percent(ratio(error, size).min(9.99))) };
+        line = line.dim(right(&error, 7));
+    }
+    line = line.with(if row.dim { Role::Dim } else { Role::Plain }, right(&percent(share), 6)).plain("  ");
+    if bars > 0 {
+        let heat = match share {
+            share if row.dim || share < 0.15 => Role::Low,
+            share if share < 0.4 => Role::Middle,
+            _ => Role::High,
+        };
+        let heat = if row.dim { Role::Dim } else { heat };
+        line = line.with(heat, left(&bar(share, BAR_COLUMNS), BAR_COLUMNS)).plain("  ");
+    }
+    line
+}
