@@ -1,0 +1,92 @@
+# heapkeeper's entry points. `make` alone lists them; `make demo` and `make test` set up all they need.
+#
+# The environment is .venv, made from the python3 on PATH. With PYTHON=/path/to/python3.X it is .venvs/dev-3.X instead.
+# It needs CPython 3.10 or later with its headers and venv, Rust, and a C compiler; nothing needs root.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+ifeq ($(origin PYTHON),undefined)
+PYTHON := python3
+VENV ?= .venv
+else
+VENV ?= .venvs/dev-$(shell "$(PYTHON)" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+endif
+BIN := $(CURDIR)/$(VENV)/bin
+
+# The crates with no Python in them; the Python face is tested from Python.
+NO_PYTHON := --workspace --exclude heapkeeper-python
+
+# What the installed package is made from.
+SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find crates python -type f \
+	-not -path '*/tests/*' -not -path '*/benches/*' -not -path '*/examples/*' -not -path '*/target/*' \
+	\( -name '*.rs' -o -name '*.toml' -o -name '*.[ch]' -o -name '*.py' -o -name '*.pyi' -o -name '*.pth' \))
+
+.PHONY: help build demo test test-rust test-python test-pythons test-cpython lint format bench bench-alloc docs soak fuzz clean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+build: $(VENV)/.installed  ## heapkeeper in .venv, with what its tests need; PYTHON=... for another interpreter
+
+demo: build  ## a leaking service on our heap, and the report that finds the leak
+	"$(BIN)/heapkeeper" run examples/leaky_service.py
+
+test: test-rust test-python test-pythons  ## every test: Rust, the installed package, the other Pythons found, some of CPython's own
+	"$(BIN)/python" tests/cpython/run.py --subset quick --python "$(BIN)/python"
+
+test-rust:  ## the crates that need no Python
+	cargo test --quiet $(NO_PYTHON)
+
+test-python: build  ## the installed package as a user drives it
+	"$(BIN)/pytest" -q tests
+
+test-pythons: build  ## the core of that on every other CPython found
+	"$(BIN)/python" tools/other_pythons.py
+
+test-cpython: build  ## CPython's own tests on our heap, every CPython found: hours
+	"$(BIN)/python" tests/cpython/run.py $(ARGS)
+
+lint: build  ## rustfmt, clippy and ruff, with warnings as errors
+	cargo fmt --all --check
+	PYO3_PYTHON="$(BIN)/python" cargo clippy --quiet --workspace --all-targets -- -D warnings
+	"$(BIN)/ruff" check .
+	"$(BIN)/ruff" format --check .
+
+format: build  ## what `lint` can repair by itself
+	cargo fmt --all
+	"$(BIN)/ruff" check --fix-only .
+	"$(BIN)/ruff" format .
+
+bench: bench-alloc  ## every benchmark
+	cargo bench --package heapkeeper-heap
+
+bench-alloc: build  ## allocators under CPython, compared; writes docs/benchmarks.md
+	"$(BIN)/python" benches/alloc.py $(ARGS)
+
+docs:  ## the Rust documentation, in target/doc
+	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps $(NO_PYTHON)
+
+soak:  ## 10⁹ operations on the heap, checked against a model: hours
+	cargo test --release --package heapkeeper-heap -- --ignored soak
+
+fuzz:  ## the fuzz targets, a minute each; needs cargo-fuzz and a nightly Rust
+	cd fuzz && for target in $$(cargo fuzz list); do cargo +nightly fuzz run "$$target" -- -max_total_time=60; done
+
+clean:  ## removes what all of these made
+	rm -rf .venv .venvs build .pytest_cache .ruff_cache
+	cargo clean --quiet
+
+# The stamps live in the environment, so that a new environment has none.
+$(VENV)/.tools: requirements-dev.txt
+	@"$(PYTHON)" tools/usable_python.py
+	"$(PYTHON)" -m venv "$(VENV)"
+	"$(BIN)/pip" install --quiet --disable-pip-version-check --requirement requirements-dev.txt
+	@touch $@
+
+# maturin comes from the environment instead of a throw-away one, so that cargo finds its last build unchanged.
+$(VENV)/.installed: $(VENV)/.tools $(SOURCES)
+	PATH="$(BIN):$$PATH" "$(BIN)/pip" install --quiet --disable-pip-version-check --no-build-isolation --no-deps --force-reinstall .
+	@touch $@

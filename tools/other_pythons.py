@@ -1,0 +1,34 @@
+"""Runs the core of the Python tests on every CPython found here except the one that runs this.
+
+The interpreters and their environments are those of CPython's own tests (tests/cpython/interpreters.py), so one wheel
+an interpreter serves both. Called by `make test-pythons`.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(PROJECT / "tests" / "cpython"))
+
+import interpreters  # noqa: E402
+
+
+def main():
+    own = ".".join(map(str, sys.version_info[:2]))
+    failed = []
+    for interpreter in interpreters.find():
+        if interpreter.series == own:
+            continue
+        python = interpreters.ensure(
+            interpreter, name=f"core-{interpreter.series}", requirements=PROJECT / "requirements-dev.txt"
+        )
+        print(f"CPython {interpreter.version}", flush=True)
+        if subprocess.run([python, "-m", "pytest", "-q", "-m", "core", "tests"], cwd=PROJECT).returncode:
+            failed.append(interpreter.version)
+    if failed:
+        sys.exit(f"the core of the tests failed on CPython {', '.join(failed)}")
+
+
+if __name__ == "__main__":
+    main()
