@@ -14,23 +14,26 @@ pub(crate) fn page_bytes() -> usize {
 }
 
 /// Reserve address space: no memory, no access. `None` if the kernel refuses.
+///
+/// Without access it counts for nothing; what `make_writable` asks for is then subject to the system's rules for
+/// overcommitment, as any allocation is: a request beyond all memory is refused at once instead of killing us later.
 pub(crate) fn reserve(bytes: usize) -> Option<NonNull<u8>> {
-    map(bytes, libc::PROT_NONE)
+    map(bytes, libc::PROT_NONE, 0)
 }
 
-/// Reserve address space that may be written; memory comes with the first touch of each OS page.
-pub(crate) fn reserve_writable(bytes: usize) -> Option<NonNull<u8>> {
-    map(bytes, libc::PROT_READ | libc::PROT_WRITE)
+/// Reserve a sparse table: writable, memory comes with the first touch of each OS page.
+pub(crate) fn reserve_table(bytes: usize) -> Option<NonNull<u8>> {
+    map(bytes, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_NORESERVE)
 }
 
-fn map(bytes: usize, protection: libc::c_int) -> Option<NonNull<u8>> {
+fn map(bytes: usize, protection: libc::c_int, flags: libc::c_int) -> Option<NonNull<u8>> {
     // SAFETY: an anonymous private mapping at an address of the kernel's choice touches nothing that exists.
     let address = unsafe {
         libc::mmap(
             core::ptr::null_mut(),
             bytes,
             protection,
-            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | flags,
             -1,
             0,
         )

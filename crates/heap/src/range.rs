@@ -1,8 +1,8 @@
 //! The range: one reservation of address space that all heaps of a process carve their arenas from.
 //!
 //! ```text
-//! mapping                                               base (2 MiB aligned)
-//! | Range | arena table: 64 B an arena | pool table: 32 B a slot | arena 0 | arena 1 | … |
+//! tables:   | Range | arena table: 64 B an arena | pool table: 32 B a slot |
+//! mapping:  | arena 0 | arena 1 | …      from base on, 2 MiB aligned
 //! ```
 //! "Is it ours?" is one compare with `base`; the descriptor of any address, interior ones too, is arithmetic.
 //!
@@ -113,6 +113,7 @@ pub struct Range {
     pool_table: *mut Pool,
     mapping: *mut u8,
     mapping_bytes: usize,
+    tables_bytes: usize,
     page_bytes: usize,
 
     pub(crate) held: AtomicUsize,
@@ -176,32 +177,32 @@ impl Range {
         let arena_table_bytes = round_up(arenas * size_of::<Arena>(), page_bytes)?;
         let pool_table_bytes = round_up(arenas * SLOTS_PER_ARENA * size_of::<Pool>(), page_bytes)?;
         let tables_bytes = header_bytes + arena_table_bytes + pool_table_bytes;
-        let mapping_bytes = tables_bytes.checked_add(bytes)?.checked_add(ARENA_BYTES)?;
+        let mapping_bytes = bytes.checked_add(ARENA_BYTES)?;
 
-        let mapping = os::reserve(mapping_bytes)?.as_ptr();
-        let past_tables = mapping.addr() + tables_bytes;
-        let base = mapping.map_addr(|_| (past_tables + ARENA_BYTES - 1) & !(ARENA_BYTES - 1));
-        // SAFETY: the tables are the first part of the fresh mapping.
-        if !unsafe { os::make_writable(mapping, tables_bytes) } {
-            // SAFETY: nothing refers to the mapping yet.
-            unsafe { os::release(mapping, mapping_bytes) };
+        let tables = os::reserve_table(tables_bytes)?.as_ptr();
+        let Some(mapping) = os::reserve(mapping_bytes) else {
+            // SAFETY: nothing refers to the tables yet.
+            unsafe { os::release(tables, tables_bytes) };
             return None;
-        }
+        };
+        let mapping = mapping.as_ptr();
+        let base = mapping.map_addr(|start| (start + ARENA_BYTES - 1) & !(ARENA_BYTES - 1));
         // Where the system hands out huge pages unasked, arenas below the threshold must not get them. A kernel without
         // huge pages refuses the advice, which is as good.
         // SAFETY: the arenas are the last part of the fresh mapping.
         unsafe { os::advise_huge(base, bytes, false) };
-        let range = mapping.cast::<Range>();
+        let range = tables.cast::<Range>();
         // SAFETY: the header part is writable, zeroed, aligned to a page and large enough; fresh zeroed memory is a valid
         // table of `Arena`s (Untouched) and `Pool`s (Free).
         unsafe {
             range.write(Range {
                 base,
                 arenas,
-                arena_table: mapping.add(header_bytes).cast(),
-                pool_table: mapping.add(header_bytes + arena_table_bytes).cast(),
+                arena_table: tables.add(header_bytes).cast(),
+                pool_table: tables.add(header_bytes + arena_table_bytes).cast(),
                 mapping,
                 mapping_bytes,
+                tables_bytes,
                 page_bytes,
                 held: AtomicUsize::new(0),
                 peak: AtomicUsize::new(0),
@@ -230,9 +231,14 @@ impl Range {
     /// # Safety
     /// No heap, block or reference of this range is used afterwards.
     pub unsafe fn release(&'static self) {
-        let (mapping, mapping_bytes) = (self.mapping, self.mapping_bytes);
-        // SAFETY: the caller vouches that nothing refers to it.
-        unsafe { os::release(mapping, mapping_bytes) };
+        let (mapping, mapping_bytes, tables_bytes) =
+            (self.mapping, self.mapping_bytes, self.tables_bytes);
+        let tables = (&raw const *self).cast_mut().cast::<u8>();
+        // SAFETY: the caller vouches that nothing refers to either; the range itself lies at the start of the tables.
+        unsafe {
+            os::release(mapping, mapping_bytes);
+            os::release(tables, tables_bytes);
+        }
     }
 
     /// Whether `address` lies in an arena of this range, in use or not.

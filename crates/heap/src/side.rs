@@ -27,7 +27,7 @@ impl core::fmt::Debug for Range {
 impl SideTable {
     /// A table with `bytes_per_slot` bytes for each 16 KiB of `range`. `None` if there is no address space.
     pub fn reserve(range: &'static Range, bytes_per_slot: usize) -> Option<SideTable> {
-        let table = os::reserve_writable(range.slots().checked_mul(bytes_per_slot)?)?;
+        let table = os::reserve_table(range.slots().checked_mul(bytes_per_slot)?)?;
         Some(SideTable { table, range, bytes_per_slot })
     }
 
