@@ -189,7 +189,7 @@ fn print(page: &mut Page, rows: Vec<Row>) {
     let narrow = page.columns < 50;
     let figures = if page.columns >= 60 { 25 } else { 18 };
     // Bars are for the eye; in a pipe the source line needs the room more.
-    let bars = if page.color && page.columns >= 90 { BAR_COLUMNS + 2 } else { 0 };
+    let bars = if page.color && page.columns >= 110 { BAR_COLUMNS + 2 } else { 0 };
     let blank = " ".repeat(if narrow { 4 } else { figures + bars });
     let room = page.columns.saturating_sub(blank.len());
     let widest = |headlines: bool, width: &dyn Fn(&Row) -> usize| {
@@ -254,7 +254,12 @@ fn figure_columns(row: &Row, figures: usize, bars: usize) -> Line {
     let role = if row.dim { Role::Dim } else { Role::Strong };
     let mut line = Line::new().with(role, right(&bytes(size), 10));
     if figures > 20 {
-        let error = if error == 0 { String::new() } else { format!("±{}", percent(ratio(error, size).min(9.99))) };
+        let error = match ratio(error, size) {
+            0.0 => String::new(),
+            // A site seen through a sample or two: its size is open, only that it is there is sure.
+            wide if wide > 1.0 => ">100\u{a0}%".to_owned(),
+            error => format!("±{}", percent(error)),
+        };
         line = line.dim(right(&error, 7));
     }
     line = line.with(if row.dim { Role::Dim } else { Role::Plain }, right(&percent(share), 6)).plain("  ");
