@@ -1,0 +1,176 @@
+"""The heap against its peers: measures, keeps the figures, and writes the page. `make bench-alloc` runs this.
+
+    .venv/bin/python benches/alloc.py                       everything, for the interpreter that runs this
+    .venv/bin/python benches/alloc.py --quick               a look in two minutes; nothing is written
+    .venv/bin/python benches/alloc.py --parts alloc_mix     one part; the others keep the figures they have
+    .venv/bin/python benches/alloc.py --render              the page again, from the figures kept
+
+Figures go to benches/results/alloc.json, one entry an interpreter, each part with its own date, commit, command and
+machine. docs/benchmarks.md, and the block between `figures: begin` and `figures: end` in README.md, come from there.
+Leave the machine alone while it runs.
+"""
+
+import argparse
+import json
+import os
+import re
+import shlex
+import sys
+import time
+from pathlib import Path
+
+import alloc_page
+import instructions
+import machine
+import rivals
+import suite
+import timing
+
+RECORD = rivals.BENCHES / "results" / "alloc.json"
+PAGE = machine.ROOT / "docs" / "benchmarks.md"
+README = machine.ROOT / "README.md"
+PARTS = tuple(alloc_page.SECTIONS)
+ROUNDS = 7
+SUITE_ROUNDS = 3
+STARTUP_RUNS = 40
+# A load average above this before a measurement means that somebody else is at work.
+QUIET_LOAD = 0.5
+
+
+def options():
+    parser = argparse.ArgumentParser(
+        description="Measure heapkeeper's heap against its peers and write docs/benchmarks.md."
+    )
+    parser.add_argument(
+        "--python",
+        nargs="+",
+        default=[sys.executable],
+        metavar="PATH",
+        help="interpreters to measure on, each with heapkeeper installed (default: this one)",
+    )
+    parser.add_argument(
+        "--rounds", type=count, default=ROUNDS, metavar="N", help="rounds of alloc_mix (default %(default)s)"
+    )
+    parser.add_argument(
+        "--suite-rounds",
+        type=count,
+        default=SUITE_ROUNDS,
+        metavar="N",
+        help="rounds of pyperformance (default %(default)s)",
+    )
+    parser.add_argument(
+        "--parts",
+        nargs="+",
+        choices=PARTS,
+        default=list(PARTS),
+        metavar="PART",
+        help=f"what to measure: {', '.join(PARTS)} (default: all)",
+    )
+    parser.add_argument("--no-pyperformance", action="store_true", help="all parts but pyperformance")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="small and unfit for the record: see that all of it runs; implies --no-write",
+    )
+    parser.add_argument("--no-write", action="store_true", help="print the page instead of writing it")
+    parser.add_argument("--render", action="store_true", help="measure nothing: write the page from the figures kept")
+    chosen = parser.parse_args()
+    if chosen.no_pyperformance:
+        chosen.parts = [part for part in chosen.parts if part != "pyperformance"]
+    return chosen
+
+
+def count(text):
+    """A whole number of at least one."""
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
+
+
+def measure(part, python, about, chosen):
+    """One part on one interpreter, with what a reader needs to judge it."""
+    load = machine.load_average()
+    if load > QUIET_LOAD:
+        timing.say(f"note: load average {load} before {part}; figures for the record want a quiet machine")
+    began = time.monotonic()
+    installed = about["heapkeeper"] is not None
+    if part == "alloc_mix":
+        result = timing.alloc_mix(python, installed, chosen.rounds, 0.1 if chosen.quick else 1)
+    elif part == "instructions":
+        result = instructions.instructions(
+            python, installed, 0.01 if chosen.quick else instructions.SHARE, not chosen.quick
+        )
+    elif part == "startup":
+        result = timing.startup(python, installed, 5 if chosen.quick else STARTUP_RUNS)
+    else:
+        result = suite.pyperformance(python, about, chosen.suite_rounds, chosen.quick)
+    return {
+        "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+        "command": shlex.join(["python", "benches/alloc.py", *shown_arguments()]),
+        "commit": machine.commit(),
+        "heapkeeper": about["heapkeeper"],
+        "load": load,
+        "duration_s": round(time.monotonic() - began, 1),
+        "machine": machine.facts(),
+        "versions": {**rivals.versions(), "valgrind": machine.tool_version("valgrind", "--version")},
+        "result": result,
+    }
+
+
+def shown_arguments():
+    """The arguments as given; paths lose what is only of interest on this machine."""
+    root, home = f"{machine.ROOT}{os.sep}", str(Path.home())
+    return [argument.replace(root, "").replace(home, "~") for argument in sys.argv[1:]]
+
+
+def write(record):
+    """Keep the figures, and write what is shown of them."""
+    RECORD.parent.mkdir(exist_ok=True)
+    RECORD.write_text(compact(json.dumps(record, indent=1, ensure_ascii=False)) + "\n")
+    render(record)
+
+
+def compact(text):
+    """JSON with its lists of numbers on one line each, so that a diff of two records can be read."""
+    return re.sub(r"\[([-+\d.e,\s]+)\]", lambda numbers: f"[{' '.join(numbers[1].split())}]", text)
+
+
+def render(record):
+    """The page, and README's figures."""
+    PAGE.write_text(alloc_page.page(record))
+    text = alloc_page.readme(README.read_text(), record) if README.exists() else None
+    if text is None:
+        timing.say("README.md has no place for figures: left alone")
+    else:
+        README.write_text(text)
+    timing.say(f"wrote {PAGE.relative_to(machine.ROOT)}")
+
+
+def main():
+    chosen = options()
+    record = json.loads(RECORD.read_text()) if RECORD.exists() else {"interpreters": {}}
+    if chosen.render:
+        render(record)
+        return
+    if chosen.quick:
+        chosen.rounds, chosen.suite_rounds, chosen.no_write = 2, 1, True
+        record = {"interpreters": {}}
+    for path in chosen.python:
+        # Not resolved: a virtual environment's python is a link, and means its environment.
+        python = Path(path).expanduser().absolute()
+        about = machine.interpreter(python)
+        name = f"{about['implementation']} {about['version']}"
+        timing.say(f"{name}, heapkeeper {about['heapkeeper'] or 'not installed'}")
+        entry = record["interpreters"].setdefault(name, {"parts": {}})
+        entry["interpreter"] = about
+        for part in chosen.parts:
+            entry["parts"][part] = measure(part, python, about, chosen)
+            if not chosen.no_write:
+                write(record)
+    if chosen.no_write:
+        print(alloc_page.page(record))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""What a measurement was taken on: the machine, its kernel's settings, and the versions of everything that took part.
+
+A figure without these is a rumour; `alloc.py` stores them beside every part it measures.
+"""
+
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+# What decides the speed of the heap. Uncommitted changes elsewhere do not make a measurement doubtful.
+MEASURED_SOURCES = ("crates", "python", "Cargo.lock", "Cargo.toml")
+
+
+def facts():
+    """The machine and its settings, as plain data."""
+    return {
+        "cpu": cpu_model(),
+        "cores": os.cpu_count(),
+        "memory_gib": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1),
+        "virtual": "hypervisor" in Path("/proc/cpuinfo").read_text(),
+        "system": platform.freedesktop_os_release().get("PRETTY_NAME", "Linux"),
+        "kernel": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "huge_pages": huge_page_setting(),
+        "glibc": os.confstr("CS_GNU_LIBC_VERSION").removeprefix("glibc "),
+    }
+
+
+def cpu_model():
+    """The processor's name as the kernel knows it; its architecture where the kernel names none."""
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def huge_page_setting():
+    """The setting of transparent huge pages: `always`, `madvise`, `never`, or `not built in`."""
+    try:
+        setting = Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text()
+    except OSError:
+        return "not built in"
+    return setting.partition("[")[2].partition("]")[0]
+
+
+def load_average():
+    """Processes that were running in the last minute: above a few tenths, somebody else was at work."""
+    return round(os.getloadavg()[0], 2)
+
+
+def commit():
+    """The commit of this checkout; `+` where the measured sources differ from it, `unknown` outside a checkout."""
+    try:
+        name = git("rev-parse", "--short=10", "HEAD").strip()
+        changed = git("status", "--porcelain", "--", *MEASURED_SOURCES).strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return name + ("+" if changed else "")
+
+
+def git(*arguments):
+    """What `git` prints, run in this checkout."""
+    return subprocess.run(
+        ["git", *arguments], cwd=ROOT, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ).stdout
+
+
+def interpreter(python):
+    """Version and build of an interpreter, and of the heapkeeper installed for it (null where there is none)."""
+    question = (
+        "import importlib.metadata as m, json, platform, sys, sysconfig\n"
+        "installed = [d.version for d in m.distributions(name='heapkeeper')]\n"
+        "print(json.dumps({'implementation': platform.python_implementation(), 'version': platform.python_version(),\n"
+        "  'compiler': platform.python_compiler(), 'optimized': '--enable-optimizations' in"
+        " (sysconfig.get_config_var('CONFIG_ARGS') or ''),\n"
+        "  'shared': bool(sysconfig.get_config_var('Py_ENABLE_SHARED')), 'heapkeeper': (installed or [None])[0]}))"
+    )
+    answer = subprocess.run([str(python), "-c", question], check=True, stdout=subprocess.PIPE, text=True)
+    return json.loads(answer.stdout)
+
+
+def tool_version(*command):
+    """The first line that a tool prints about itself, or null where it is not installed."""
+    try:
+        answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return answer.strip().splitlines()[0]
+
+
+def package_version(name, folder=None):
+    """The installed version of a Python package, looked for in `folder` or where this process imports from."""
+    found = importlib.metadata.distributions(name=name, **({"path": [str(folder)]} if folder else {}))
+    return next((distribution.version for distribution in found), None)

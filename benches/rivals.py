@@ -1,0 +1,128 @@
+"""The allocators that a benchmark compares: how each is put under a CPython, and whether it is at hand.
+
+A rival is an environment plus the words between the interpreter and the script; all else of two runs is the same.
+`clean_environment` is where each run starts from, so that a setting of the caller's shell favours nobody.
+"""
+
+import functools
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+BENCHES = Path(__file__).resolve().parent
+# Where Debian and its kin put shared libraries, then where others do.
+LIBRARY_FOLDERS = ("usr/lib/*-linux-gnu", "usr/lib64", "usr/lib", "usr/local/lib")
+# Settings of the caller that would change what is measured.
+STRIPPED_PREFIXES = ("HEAPKEEPER", "LD_", "MALLOC_", "MIMALLOC_", "JE_MALLOC", "GLIBC_TUNABLES", "PYTHON", "PYPERF")
+
+
+@dataclass(frozen=True)
+class Rival:
+    """One allocator in one setting."""
+
+    key: str
+    label: str
+    # What a process must say of itself in alloc_mix's `served_by`.
+    serves: str
+    environment: dict = field(default_factory=dict)
+    # Between the interpreter and the script.
+    launcher: tuple = ()
+    huge_pages: bool = True
+    # The key of the rival that this one is compared with.
+    baseline: str = "pymalloc"
+    # Why it cannot take part here; empty when it can.
+    missing: str = ""
+
+    def command(self, python, *arguments):
+        """The command that runs `arguments` (a script and what follows) on this allocator."""
+        command = [str(python), *self.launcher, *map(str, arguments)]
+        if not self.huge_pages:
+            command = [str(python), str(BENCHES / "no_huge_pages.py"), *command]
+        return command
+
+    def variables(self, **extra):
+        """The environment of a run on this allocator."""
+        return {**clean_environment(), **self.environment, **extra}
+
+
+def clean_environment():
+    """The caller's environment without what steers Python or an allocator."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(STRIPPED_PREFIXES)}
+
+
+@functools.cache
+def library(pattern):
+    """The path of a shared library, or null where it is not installed."""
+    found = [path for folder in LIBRARY_FOLDERS for path in sorted(Path("/").glob(f"{folder}/{pattern}"))]
+    return str(found[0]) if found else None
+
+
+def preloaded(key, pattern, package):
+    """A malloc that takes the place of glibc's, with Python's small objects sent to malloc as well."""
+    path = library(pattern)
+    environment = {"PYTHONMALLOC": "malloc", **({"LD_PRELOAD": path} if path else {})}
+    missing = "" if path else f"not installed: apt install {package}"
+    return Rival(key, key, key, environment, missing=missing)
+
+
+def peers():
+    """CPython's own allocator and the three mallocs."""
+    return [
+        Rival("pymalloc", "pymalloc (CPython's own)", "pymalloc"),
+        Rival("glibc", "glibc malloc", "glibc", {"PYTHONMALLOC": "malloc"}),
+        preloaded("mimalloc", "libmimalloc.so.2", "libmimalloc2.0"),
+        preloaded("jemalloc", "libjemalloc.so.2", "libjemalloc2"),
+    ]
+
+
+def heapkeeper_runs(installed):
+    """heapkeeper as a user starts it, in the settings that the page compares."""
+    missing = "" if installed else "not installed for this interpreter: make build"
+    run = ("-m", "heapkeeper", "run", "-q")
+    ours = {"serves": "heapkeeper", "missing": missing}
+    return [
+        Rival("heapkeeper", "heapkeeper", launcher=run, **ours),
+        Rival("heapkeeper-unsampled", "heapkeeper, `--profile off`", launcher=(*run, "--profile", "off"), **ours),
+        Rival("pymalloc-small", "pymalloc, no huge pages", "pymalloc", huge_pages=False),
+        Rival(
+            "heapkeeper-small",
+            "heapkeeper, no huge pages",
+            launcher=run,
+            huge_pages=False,
+            baseline="pymalloc-small",
+            **ours,
+        ),
+    ]
+
+
+def heapkeeper_through_environment(installed, **settings):
+    """heapkeeper as child processes meet it: `HEAPKEEPER` in the environment, nothing on the command line.
+
+    Settings are those of that variable, with `_` for `-`: `profile="off"`, `sample_bytes="512K"`, `seed=1`, `log=PATH`.
+    """
+    value = ",".join(f"{name.replace('_', '-')}={setting}" for name, setting in settings.items()) or "1"
+    missing = "" if installed else "not installed for this interpreter: make build"
+    return Rival("heapkeeper", "heapkeeper", "heapkeeper", {"HEAPKEEPER": value}, missing=missing)
+
+
+def versions():
+    """The version of each preloaded malloc, asked of the library itself; null where it is not installed."""
+    # mimalloc writes 2.0.9 as 209.
+    mimalloc = "import ctypes; v = ctypes.CDLL(None).mi_version(); print('%d.%d.%d' % (v // 100, v // 10 % 10, v % 10))"
+    jemalloc = (
+        "import ctypes; p, n = ctypes.c_char_p(), ctypes.c_size_t(8)\n"
+        "assert ctypes.CDLL(None).mallctl(b'version', ctypes.byref(p), ctypes.byref(n), None, 0) == 0\n"
+        "print(p.value.decode().partition('-')[0])"
+    )
+    questions = {"mimalloc": mimalloc, "jemalloc": jemalloc}
+    answers = {}
+    for rival in peers():
+        if rival.key in questions:
+            command = [sys.executable, "-c", questions[rival.key]]
+            answers[rival.key] = None
+            if not rival.missing:
+                told = subprocess.run(command, env=rival.variables(), stdout=subprocess.PIPE, text=True)
+                answers[rival.key] = told.stdout.strip() or Path(library(f"lib{rival.key}.so.2")).resolve().name
+    return answers
