@@ -238,7 +238,7 @@ fn the_allocator_stayed_cpythons() {
 fn an_interval_wider_than_its_estimate_is_not_spelled_out() {
     let mut status = typical();
     profile(&mut status).at_peak[3].error_bytes = 23 * MIB;
-    assert!(plain(&status).contains("6.0 MiB  >100 %   2 %  (no Python frame)"), "{}", plain(&status));
+    assert!(plain(&status).contains("6.0 MiB >100 %   2 %  (no Python frame)"), "{}", plain(&status));
 }
 
 #[test]
