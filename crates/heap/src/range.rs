@@ -385,20 +385,22 @@ impl Range {
 
     /// Count `bytes` as held, if the limit allows. Small blocks may draw on the grace after a refusal.
     pub(crate) fn charge(&self, bytes: usize, small: bool) -> bool {
-        let held = self.held.fetch_add(bytes, Relaxed).saturating_add(bytes);
         let limit = self.limit.load(Relaxed);
-        if held > limit {
-            let grace = if small && self.refused.load(Relaxed) { grace_bytes(limit) } else { 0 };
-            if held > limit.saturating_add(grace) {
-                self.held.fetch_sub(bytes, Relaxed);
-                return false;
-            }
-        }
+        let grace = if small && self.refused.load(Relaxed) { grace_bytes(limit) } else { 0 };
+        let most = limit.saturating_add(grace);
+        // Compare first, then add: a request far beyond the limit must not make those of other threads fail meanwhile.
+        self.held
+            .fetch_update(Relaxed, Relaxed, |held| held.checked_add(bytes).filter(|held| *held <= most))
+            .is_ok()
+    }
+
+    /// After memory was charged and also found: keep the peak up to date.
+    pub(crate) fn note_peak(&self) {
+        let held = self.held.load(Relaxed);
         if held > self.peak.load(Relaxed) {
             self.peak.fetch_max(held, Relaxed);
             self.peak_at_ms.store(os::monotonic_ms(), Relaxed);
         }
-        true
     }
 
     /// Count `bytes` as held no longer.

@@ -35,10 +35,19 @@ impl Heap {
             return ptr::null_mut();
         }
         let block = self.alloc_unobserved(bytes);
-        if self.budget < 0 {
+        self.settle(block, bytes);
+        block
+    }
+
+    /// After a request that took `bytes` from the budget: a refused one gives them back, for nothing was allocated; the
+    /// one that used the budget up is shown to the observer.
+    #[inline]
+    pub(crate) fn settle(&mut self, block: *mut u8, bytes: usize) {
+        if block.is_null() {
+            self.budget = self.budget.wrapping_add_unsigned(bytes);
+        } else if self.budget < 0 {
             self.observe_alloc(block, bytes);
         }
-        block
     }
 
     /// Allocate without a look at the budget.
@@ -247,17 +256,12 @@ impl Heap {
         self.put_slots(self.range.slot_of_pool(pool), slots);
     }
 
-    /// The budget is used up: let the observer look at `block` (null if the request failed).
+    /// The budget is used up: let the observer look at `block`.
     pub(crate) fn observe_alloc(&mut self, block: *mut u8, bytes: usize) {
         let Some(observer) = self.observer else {
             self.set_budget(crate::observe::UNOBSERVED);
             return;
         };
-        if block.is_null() {
-            // Not an allocation: take the bytes back, so that the next one is seen instead.
-            self.budget += bytes as isize;
-            return;
-        }
         let mut budget = crate::observe::UNOBSERVED;
         // SAFETY: the observer was set together with its context.
         if unsafe { (observer.allocated)(observer.context, block, bytes, &mut budget) } {
@@ -296,8 +300,9 @@ impl Heap {
             self.bin_insert(arena);
             self.slots_from(arena, count)
         });
-        if taken.is_none() {
-            self.uncharge(bytes);
+        match taken {
+            Some(_) => self.range.note_peak(),
+            None => self.uncharge(bytes),
         }
         taken
     }

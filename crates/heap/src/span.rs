@@ -43,9 +43,7 @@ impl Heap {
             // SAFETY: the span has at least `bytes` bytes.
             unsafe { ptr::write_bytes(block, 0, bytes) };
         }
-        if self.budget < 0 {
-            self.observe_alloc(block, bytes);
-        }
+        self.settle(block, bytes);
         block
     }
 
@@ -97,6 +95,7 @@ impl Heap {
             clean &= unsafe { (*self.range.arena(index)).dirty == 0 };
         }
         self.describe_arenas(first, arenas, span_bytes);
+        self.range.note_peak();
         self.spans += 1;
         self.span_bytes += span_bytes;
         (self.range.arena_start(first), clean)
@@ -196,12 +195,14 @@ impl Heap {
             }
         }
         let new = self.alloc(bytes);
-        if !new.is_null() {
-            // SAFETY: both blocks are live and distinct, and at least this long.
-            unsafe {
-                ptr::copy_nonoverlapping(block, new, old_bytes.min(bytes));
-                self.free(block);
-            }
+        if new.is_null() {
+            // A block that was to shrink is large enough as it is: shrinking never fails.
+            return if bytes <= old_bytes { block } else { new };
+        }
+        // SAFETY: both blocks are live and distinct, and at least this long.
+        unsafe {
+            ptr::copy_nonoverlapping(block, new, old_bytes.min(bytes));
+            self.free(block);
         }
         new
     }
@@ -281,6 +282,7 @@ impl Heap {
                 return None;
             }
             self.charge((new - old) * SLOT_BYTES, false)?;
+            self.range.note_peak();
             self.bin_remove(index);
             self.retained_slots -= ((*arena).dirty & mask).count_ones() as usize;
             (*arena).free &= !mask;
@@ -324,7 +326,10 @@ impl Heap {
             unsafe { self.move_span(first, old_bytes, new_bytes) }
         };
         match moved {
-            Some(_) => self.span_bytes += new_bytes - old_bytes,
+            Some(_) => {
+                self.range.note_peak();
+                self.span_bytes += new_bytes - old_bytes;
+            }
             None => self.uncharge(new_bytes - old_bytes),
         }
         moved
