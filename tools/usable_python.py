@@ -15,7 +15,7 @@ def problem():
         return "heapkeeper needs CPython 3.10 or later"
     header = os.path.join(sysconfig.get_path("include"), "Python.h")
     if not os.path.exists(header):
-        return "its headers are missing ({}): install python3-dev or the like".format(header)
+        return f"its headers are missing ({header}): install python3-dev or the like"
     if importlib.util.find_spec("ensurepip") is None:
         return "it cannot make virtual environments: install python3-venv or the like"
     return None
@@ -25,4 +25,4 @@ if __name__ == "__main__":
     found = problem()
     if found is not None:
         version = ".".join(map(str, sys.version_info[:3]))
-        sys.exit("{} ({}): {}; or name another one: make PYTHON=/path/to/python3".format(sys.executable, version, found))
+        sys.exit(f"{sys.executable} ({version}): {found}; or name another one: make PYTHON=/path/to/python3")

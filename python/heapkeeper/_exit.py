@@ -24,17 +24,19 @@ def register(settings):
         return
     try:
         identity = _identity()
-    except OSError:
+        # Now, as a program may leave an interpreter behind that imports nothing any more.
+        from heapkeeper import _native
+    except (ImportError, OSError):
         return
-    atexit.register(_report, settings, identity)
+    atexit.register(_report, settings, identity, _native)
 
 
-def _report(settings, identity):
+def _report(settings, identity, native):
     try:
         if settings.report and settings.report != os.getpid():
             return  # A forked child that left through sys.exit.
         # The text first, so that the report's own work is not in the way of signals.
-        text = _text(settings)
+        text = _text(settings, native)
         with _Quiet():
             _flush()
             if _identity() == identity:  # Otherwise descriptor 2 is a file the program opened.
@@ -65,15 +67,13 @@ class _Quiet:
         self._restore.append((number, _signal.signal(number, handler)))
 
 
-def _text(settings):
-    from heapkeeper import _native
-
+def _text(settings, native):
     program = _interpreter.program()
     if settings.json:
-        text = _native.status_json(program) + "\n"
+        text = native.status_json(program) + "\n"
     else:
         columns, color = _terminal()
-        text = _native.report(program, columns, color)
+        text = native.report(program, columns, color)
     return text.encode(errors="backslashreplace")
 
 
@@ -106,8 +106,10 @@ def _flush():
 
     An error is left for the interpreter to meet again: the text stays in the buffer.
     """
-    for stream, own in ((sys.stdout, sys.__stdout__), (sys.stderr, sys.__stderr__)):
-        if stream is own and stream is not None:
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name, None)
+        # A stand-in of the program's might do anything when flushed once more.
+        if stream is not None and stream is getattr(sys, f"__{name}__", None):
             try:
                 stream.flush()
             except (OSError, ValueError):

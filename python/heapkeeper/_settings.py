@@ -59,7 +59,11 @@ def size(text):
     unit = unit.removesuffix("IB" if len(unit) == 3 else "B")
     whole, dot, fraction = number.partition(".")
     digits = whole + fraction
-    if unit not in _UNITS or not (whole and digits.isascii() and digits.isdecimal()) or (dot and not (fraction and unit)):
+    if (
+        unit not in _UNITS
+        or not (whole and digits.isascii() and digits.isdecimal())
+        or (dot and not (fraction and unit))
+    ):
         raise SettingsError(f"{text!r} is not a size; write bytes, or a number with K, M, G or T: 4096, 64M, 1.5G")
     # Long digit strings would make int() quadratic, and no size needs them.
     size_bytes = (int(digits) << _UNITS[unit]) // 10 ** len(fraction) if len(digits) <= 40 else _MAX_SIZE_BYTES + 1

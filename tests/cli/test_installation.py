@@ -1,0 +1,95 @@
+"""heapkeeper.pth, and what `run` says where it would not be read."""
+
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import heapkeeper
+import pytest
+
+SITE = Path(heapkeeper.__file__).resolve().parents[1]
+
+
+def test_the_pth_file_is_one_cheap_line():
+    lines = (SITE / "heapkeeper.pth").read_text().splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("import os;")
+
+
+def test_pip_knows_every_file():
+    from importlib.metadata import files
+
+    recorded = {str(path) for path in files("heapkeeper")}
+    assert "heapkeeper.pth" in recorded
+    assert {"heapkeeper/py.typed", "heapkeeper/__init__.pyi", "heapkeeper/_native.pyi"} <= recorded
+
+
+def test_stubs_name_what_there_is():
+    import ast
+
+    stub = ast.parse((SITE / "heapkeeper" / "__init__.pyi").read_text())
+    named = {node.name for node in stub.body if isinstance(node, (ast.FunctionDef, ast.ClassDef))} | {"__version__"}
+    assert named == set(heapkeeper.__all__)
+    from heapkeeper import _native
+
+    native = ast.parse((SITE / "heapkeeper" / "_native.pyi").read_text())
+    for node in native.body:
+        if isinstance(node, ast.FunctionDef):
+            assert callable(getattr(_native, node.name))
+
+
+@pytest.fixture
+def loose_copy(tmp_path):
+    """The package in a folder that only PYTHONPATH names, as `pip install --target` leaves it."""
+    folder = tmp_path / "loose"
+    shutil.copytree(SITE / "heapkeeper", folder / "heapkeeper")
+    return folder
+
+
+def test_folder_that_site_does_not_read(driver, loose_copy):
+    target = ["-m", "heapkeeper", "run", "-c", "print('must not run')"]
+    env = {"PYTHONPATH": str(loose_copy)}
+    outcome = driver.python(*target, env=env)
+    assert (outcome.status, outcome.stdout, outcome.stderr.count("\n")) == (1, "", 1)
+    assert "heapkeeper.pth" in outcome.stderr and f"{sys.executable} -m pip install heapkeeper" in outcome.stderr
+    shutil.copy(SITE / "heapkeeper.pth", loose_copy)
+    outcome = driver.python(*target, env=env)
+    assert (outcome.status, outcome.stdout, outcome.stderr.count("\n")) == (1, "", 1)
+    assert f"reads no .pth files in {loose_copy}" in outcome.stderr
+
+
+def test_without_site(driver):
+    outcome = driver.python(
+        "-S", "-m", "heapkeeper", "run", "-c", "print('must not run')", env={"PYTHONPATH": str(SITE)}
+    )
+    assert (outcome.status, outcome.stdout, outcome.stderr.count("\n")) == (1, "", 1)
+    assert "run without -S" in outcome.stderr
+
+
+def test_two_pth_files_install_once(driver, tmp_path):
+    # A virtual environment that also sees the system's packages may meet two.
+    code = f"import site; site.addsitedir({str(tmp_path)!r}); print('once')"
+    shutil.copy(SITE / "heapkeeper.pth", tmp_path)
+    outcome = driver.python("-c", code, env={"HEAPKEEPER": "report,json,log=processes"})
+    assert (outcome.stdout, outcome.stderr.count("\n")) == ("once\n", 1)
+    assert len((driver.folder / "processes").read_text().splitlines()) == 1
+
+
+def test_native_module_that_cannot_be_loaded(driver, loose_copy, tmp_path):
+    # Another version's module, say: the program must run, and one line must say on what.
+    for file in (loose_copy / "heapkeeper").glob("_native*"):
+        file.unlink()
+    (loose_copy / "heapkeeper" / "_native.py").write_text("raise ImportError('made for\\nanother Python')")
+    code = "import sys; print('ran'); sys.exit(5)"
+    outcome = driver.python("-c", code, env={"PYTHONPATH": str(loose_copy), "HEAPKEEPER": "report"})
+    assert (outcome.status, outcome.stdout) == (5, "ran\n")
+    assert outcome.stderr == "heapkeeper: CPython's allocator stays: made for another Python\n"
+
+
+def test_scripts_folder_is_this_environments():
+    # Everything here drives this command: it must be the one installed beside the package.
+    command = Path(sysconfig.get_path("scripts")) / "heapkeeper"
+    shown = subprocess.run([command, "--version"], capture_output=True, text=True, check=True).stdout
+    assert shown.startswith(f"heapkeeper {heapkeeper.__version__} ")
