@@ -1,1 +1,33 @@
-//! py
+//! The Python face: the heap under a running CPython. The only crate that names the interpreter's API.
+//!
+//! ```text
+//! install.rs     puts our hooks in or under the allocators of the three domains (PEP 445)
+//! hooks.rs       the hooks: what the interpreter calls for every block. **The hot path.**
+//! hosts.rs       which heap serves whom: main interpreter, raw domain, interpreters of their own
+//! elsewhere.rs   blocks that are not the calling heap's: CPython's own, other heaps'
+//! fork.rs        locks held across fork
+//! profile/       the sampler's observer and what it found; frames.rs reads the Python stack
+//! layout.rs      facts of the interpreter built for, checked against the one found; versions/ has a file for each
+//! answers.rs     sys.getallocatedblocks() and friends answer for our heap too
+//! place.rs       heapkeeper.where(obj)
+//! status.rs      everything known, as a record
+//! module.rs      the module heapkeeper._native
+//! ```
+//!
+//! Inside a hook: no Python code, no allocation of CPython's, no lock that Python code may hold.
+
+mod answers;
+mod elsewhere;
+mod fork;
+mod frames;
+mod hooks;
+mod hosts;
+mod interpreter;
+mod install;
+mod layout;
+mod module;
+mod place;
+mod process;
+#[path = "watch.rs"]
+mod profile;
+mod status;

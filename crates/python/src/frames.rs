@@ -1,0 +1,247 @@
+//! The current thread's Python stack, read from inside an allocation hook.
+//!
+//! A hook may run anywhere CPython allocates, so the walk only loads words: it allocates nothing, touches no reference
+//! count, and of CPython calls only getters of the thread state, which do nothing but load a word themselves. Lines are
+//! not looked up here; an offset into the code object is kept until somebody asks.
+//!
+//! What is left out is what a traceback leaves out (`_PyFrame_IsIncomplete` in CPython 3.11 to 3.13,
+//! `Include/internal/pycore_frame.h`): marks of the C stack, and frames that are still being set up. The latter also covers
+//! the frame that 3.13 puts between a class call and `__init__` (`_Py_InitCleanup` in `Python/specialize.c`), whose code
+//! object says that none of its instructions is traceable.
+
+use core::mem::MaybeUninit;
+use core::ptr;
+
+use heapkeeper_profile::MAX_DEPTH;
+use pyo3_ffi as ffi;
+use pyo3_ffi::compat::PyThreadState_GetUnchecked;
+
+use crate::layout::{ABSENT, Layout};
+
+/// One frame: a code object, borrowed from the frame, and where in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RawFrame {
+    /// The code object; never null.
+    pub code: *mut ffi::PyCodeObject,
+    /// Bytes into its instructions, as `PyCode_Addr2Line` takes it; -1 before the first.
+    pub offset_bytes: i32,
+}
+
+/// The innermost frames of a stack, innermost first.
+pub struct Stack {
+    frames: [MaybeUninit<RawFrame>; MAX_DEPTH],
+    len: usize,
+    truncated: bool,
+}
+
+impl Stack {
+    /// A stack without frames.
+    #[inline]
+    pub const fn new() -> Stack {
+        Stack { frames: [const { MaybeUninit::uninit() }; MAX_DEPTH], len: 0, truncated: false }
+    }
+
+    /// The frames, innermost first.
+    #[inline]
+    pub fn frames(&self) -> &[RawFrame] {
+        // SAFETY: `push` has written the first `len` of them.
+        unsafe { core::slice::from_raw_parts(self.frames.as_ptr().cast(), self.len) }
+    }
+
+    /// There are more frames than a stack keeps.
+    #[inline]
+    pub fn truncated(&self) -> bool {
+        self.truncated
+    }
+
+    /// Says whether there may be room for more.
+    #[inline]
+    fn push(&mut self, frame: RawFrame) -> bool {
+        if self.len == MAX_DEPTH {
+            self.truncated = true;
+            return false;
+        }
+        self.frames[self.len].write(frame);
+        self.len += 1;
+        true
+    }
+}
+
+/// Who runs a hook.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Domain {
+    /// The raw domain: any thread, with or without the GIL.
+    Raw,
+    /// The mem and object domains: a thread that holds its interpreter's GIL.
+    Object,
+}
+
+/// Whose frames the current thread runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Interpreter {
+    /// The main interpreter, or one that shares its allocator and its GIL.
+    Shared,
+    /// The interpreter of this number, whose objects live in a heap of its own.
+    Own(i64),
+}
+
+/// The current thread's state if the thread holds the GIL, else null.
+///
+/// From 3.12 on the state is the thread's own variable, null unless it is attached. Before, it is the process's variable:
+/// in the object domain the caller holds the GIL and so it is the caller's, in the raw domain it may be that of any other
+/// thread and must be compared with the one that this thread was given.
+#[inline]
+pub fn current_thread_state(domain: Domain) -> *mut ffi::PyThreadState {
+    // SAFETY: loads one word; allowed at any time.
+    let current = unsafe { PyThreadState_GetUnchecked() };
+    if cfg!(Py_3_12) || domain == Domain::Object || current.is_null() {
+        return current;
+    }
+    // SAFETY: reads a slot of this thread's own storage; allowed without the GIL.
+    match unsafe { ffi::PyGILState_GetThisThreadState() } == current {
+        true => current,
+        false => ptr::null_mut(),
+    }
+}
+
+/// Whose frames `state` runs.
+///
+/// # Safety
+/// `state` is the current thread's state, and the layout has been checked.
+#[inline]
+pub unsafe fn interpreter(layout: &Layout, state: *mut ffi::PyThreadState) -> Interpreter {
+    if layout.interp_flags == ABSENT {
+        return Interpreter::Shared;
+    }
+    // SAFETY: a thread state points to its interpreter, which outlives it; the layout says where the fields are.
+    unsafe {
+        let interp: *const u8 = read_at(state.cast(), layout.tstate_interp);
+        let flags: u64 = read_at(interp, layout.interp_flags);
+        match flags & u64::from(layout.flag_main_obmalloc) != 0 {
+            true => Interpreter::Shared,
+            false => Interpreter::Own(read_at(interp, layout.interp_id)),
+        }
+    }
+}
+
+/// Put the frames that `state` runs into `stack`, which is empty.
+///
+/// # Safety
+/// `state` is the current thread's state, the thread holds the GIL, and the layout has been checked.
+#[inline]
+pub unsafe fn walk(layout: &Layout, state: *mut ffi::PyThreadState, stack: &mut Stack) {
+    walk_with(&Direct, layout, state.cast(), stack);
+}
+
+/// [`walk`] with a layout not checked yet: says whether every word could be read.
+pub fn walk_checked(layout: &Layout, state: *mut ffi::PyThreadState, stack: &mut Stack) -> bool {
+    walk_with(&Checked, layout, state.cast(), stack).is_some()
+}
+
+/// The word at `offset_bytes` from `base`, read through the kernel; `None` where nothing is mapped.
+pub fn checked_word(base: *const u8, offset_bytes: u32) -> Option<usize> {
+    Checked.read(base, offset_bytes)
+}
+
+/// # Safety
+/// There is a `T` at `offset_bytes` from `base`.
+#[inline]
+unsafe fn read_at<T: Copy>(base: *const u8, offset_bytes: u32) -> T {
+    // SAFETY: the caller's promise.
+    unsafe { base.add(offset_bytes as usize).cast::<T>().read_unaligned() }
+}
+
+/// How the walk reads memory.
+trait Memory {
+    fn read<T: Copy>(&self, base: *const u8, offset_bytes: u32) -> Option<T>;
+}
+
+/// Reads what the layout promises.
+struct Direct;
+
+impl Memory for Direct {
+    #[inline]
+    fn read<T: Copy>(&self, base: *const u8, offset_bytes: u32) -> Option<T> {
+        // SAFETY: only `walk` uses this reader, whose caller vouches for the thread state and the layout; frames and code
+        // objects that a running thread links are alive.
+        Some(unsafe { read_at(base, offset_bytes) })
+    }
+}
+
+/// Reads nothing but mapped memory, whatever it is asked for.
+struct Checked;
+
+impl Memory for Checked {
+    fn read<T: Copy>(&self, base: *const u8, offset_bytes: u32) -> Option<T> {
+        let mut value = MaybeUninit::<T>::uninit();
+        let into = libc::iovec { iov_base: value.as_mut_ptr().cast(), iov_len: size_of::<T>() };
+        let from = libc::iovec {
+            iov_base: base.wrapping_add(offset_bytes as usize).cast_mut().cast(),
+            iov_len: size_of::<T>(),
+        };
+        // SAFETY: writes only to `value`; the kernel checks the other address.
+        let read = unsafe { libc::process_vm_readv(libc::getpid(), &into, 1, &from, 1, 0) };
+        if read == size_of::<T>() as isize {
+            // SAFETY: the kernel has filled it, and `walk_with` asks for pointers and integers only.
+            return Some(unsafe { value.assume_init() });
+        }
+        // SAFETY: `__errno_location` gives this thread's error number.
+        let refused = matches!(unsafe { *libc::__errno_location() }, libc::EPERM | libc::ENOSYS);
+        // A sandbox without that call: read it plainly, as every later walk will.
+        refused.then(|| Direct.read(base, offset_bytes)).flatten()
+    }
+}
+
+/// `None` where a word could not be read.
+#[inline]
+fn walk_with(memory: &impl Memory, layout: &Layout, state: *const u8, stack: &mut Stack) -> Option<()> {
+    let mut frame: *const u8 = match layout.tstate_cframe {
+        ABSENT => memory.read(state, layout.tstate_frame)?,
+        cframe => {
+            let cframe: *const u8 = memory.read(state, cframe)?;
+            if cframe.is_null() {
+                return Some(());
+            }
+            memory.read(cframe, layout.cframe_frame)?
+        }
+    };
+    while !frame.is_null() {
+        if let Some(complete) = read_frame(memory, layout, frame)? {
+            if !stack.push(complete) {
+                break;
+            }
+        }
+        frame = memory.read(frame, layout.frame_previous)?;
+    }
+    Some(())
+}
+
+/// The frame at `frame`, or nothing where a traceback would have nothing either.
+#[inline]
+fn read_frame(memory: &impl Memory, layout: &Layout, frame: *const u8) -> Option<Option<RawFrame>> {
+    if layout.frame_owner == ABSENT {
+        let code: *mut ffi::PyCodeObject = memory.read(frame, layout.frame_code)?;
+        let lasti: i32 = memory.read(frame, layout.frame_lasti)?;
+        let offset_bytes = if lasti < 0 { -1 } else { lasti * layout.code_unit_bytes as i32 };
+        return Some((!code.is_null()).then_some(RawFrame { code, offset_bytes }));
+    }
+    let owner = u32::from(memory.read::<u8>(frame, layout.frame_owner)?);
+    // Before the code object: on 3.13 a mark of the C stack has `None` in its place.
+    if owner == layout.owner_cstack {
+        return Some(None);
+    }
+    let code: *mut ffi::PyCodeObject = memory.read(frame, layout.frame_code)?;
+    if code.is_null() {
+        return Some(None);
+    }
+    let instr: usize = memory.read(frame, layout.frame_instr)?;
+    let first = code.addr() + layout.code_units as usize;
+    let offset_bytes = instr.wrapping_sub(first) as isize;
+    let firsttraceable: i32 = memory.read(code.cast(), layout.code_firsttraceable)?;
+    let complete_from = firsttraceable as isize * layout.code_unit_bytes as isize;
+    if owner != layout.owner_generator && offset_bytes < complete_from {
+        return Some(None);
+    }
+    // A generator that has not run yet is one code unit before the first.
+    Some(Some(RawFrame { code, offset_bytes: offset_bytes.max(-1) as i32 }))
+}

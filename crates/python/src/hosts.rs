@@ -1,0 +1,240 @@
+//! Which heap serves whom.
+//!
+//! | caller | heap | exclusive by |
+//! |---|---|---|
+//! | mem and object domains of the main interpreter, and of all that share its allocator | `MAIN` | the GIL |
+//! | raw domain, any thread; callers without a thread state | `RAW` | `RAW_LOCK` |
+//! | mem and object domains of an interpreter with an allocator of its own (3.12+) | its own | its GIL |
+//!
+//! The hot path asks one question: may there be an interpreter of the last kind? Only then is the thread state looked at.
+
+use std::cell::UnsafeCell;
+use std::mem::MaybeUninit;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+
+use heapkeeper_heap::{Heap, Lock, Range};
+use pyo3_ffi as ffi;
+
+use crate::{interpreter, profile};
+
+/// Address space to ask for: 1 TiB.
+const RANGE_BYTES: usize = 1 << 40;
+
+/// A heap at a fixed address, created once.
+pub struct Host(UnsafeCell<MaybeUninit<Heap>>);
+
+// SAFETY: who may touch which heap when is the table in the module's head.
+unsafe impl Sync for Host {}
+
+static MAIN: Host = Host(UnsafeCell::new(MaybeUninit::uninit()));
+static RAW: Host = Host(UnsafeCell::new(MaybeUninit::uninit()));
+static RAW_LOCK: Lock = Lock::new();
+static RANGE: OnceLock<&'static Range> = OnceLock::new();
+
+/// Whether there may be interpreters with heaps of their own.
+static SEPARATE: AtomicBool = AtomicBool::new(false);
+static SEPARATE_LOCK: Lock = Lock::new();
+/// Under `SEPARATE_LOCK`: blocks that may be interpreters, and the heaps of those that turned out to be.
+static SEPARATE_HOSTS: Separate = Separate(UnsafeCell::new(Vec::new()));
+/// Blocks of one interpreter freed by another: none were ever seen; they are left alone and counted.
+pub static STRAY_FREES: AtomicUsize = AtomicUsize::new(0);
+
+struct Separate(UnsafeCell<Vec<SeparateHost>>);
+
+// SAFETY: used under `SEPARATE_LOCK` only.
+unsafe impl Sync for Separate {}
+
+/// A raw block large enough to be an interpreter's state, and its heap if it is one.
+struct SeparateHost {
+    block: *mut u8,
+    interpreter: *mut ffi::PyInterpreterState,
+    heap: Option<Box<Heap>>,
+}
+
+/// Raw blocks of at least this size may be an interpreter: `sizeof(PyInterpreterState)` is above 100 KiB since 3.12, and
+/// differs between patch levels, so that the size itself is no test.
+pub const INTERPRETER_MIN_BYTES: usize = 64 << 10;
+
+/// Create the main and the raw heap. Called once, before the hooks are in.
+///
+/// # Errors
+/// A line that says why there can be no heap.
+pub fn create() -> Result<(), String> {
+    let range = Range::reserve(RANGE_BYTES).map_err(|error| error.to_string())?;
+    let heaps = Heap::new(range).zip(Heap::new(range));
+    let (main, raw) = heaps.ok_or("no heap to be had in a fresh range")?;
+    // SAFETY: nobody uses the hosts before `RANGE` is set and the hooks are in.
+    unsafe {
+        (*MAIN.0.get()).write(main);
+        (*RAW.0.get()).write(raw);
+    }
+    RANGE.set(range).map_err(|_| "the heap exists already".to_owned())
+}
+
+/// The range of all heaps, once there is one.
+pub fn range() -> Option<&'static Range> {
+    RANGE.get().copied()
+}
+
+/// The main interpreter's heap.
+///
+/// # Safety
+/// The heap exists, and the caller holds the GIL of the main interpreter or of one that shares its allocator.
+#[inline(always)]
+pub unsafe fn main() -> &'static mut Heap {
+    // SAFETY: exclusive by the GIL, and no reference outlives a hook.
+    unsafe { (*MAIN.0.get()).assume_init_mut() }
+}
+
+/// Run `work` on the heap of the raw domain.
+///
+/// # Safety
+/// The heap exists, and `work` does not come back here.
+#[inline]
+pub unsafe fn with_raw<R>(work: impl FnOnce(&mut Heap) -> R) -> R {
+    // SAFETY: exclusive by the lock.
+    RAW_LOCK.with(|| work(unsafe { (*RAW.0.get()).assume_init_mut() }))
+}
+
+/// Whether every caller of the mem and object domains is served by [`main`].
+#[inline(always)]
+pub fn only_main() -> bool {
+    !SEPARATE.load(Relaxed)
+}
+
+/// A heap that the calling thread may use now.
+pub enum Served {
+    /// By the main interpreter's.
+    Main,
+    /// By that of its own interpreter.
+    Own(*mut Heap),
+    /// By the raw domain's, under its lock: the thread has no thread state.
+    Raw,
+}
+
+/// Who serves the calling thread, when [`only_main`] is false.
+#[cold]
+pub fn served() -> Served {
+    let Some(interpreter) = interpreter::separate() else {
+        return Served::Main;
+    };
+    if interpreter.is_null() {
+        return Served::Raw;
+    }
+    thread_local! {
+        /// The last interpreter seen on this thread, the generation of the table it was found in, and its heap.
+        static LAST: std::cell::Cell<(*mut ffi::PyInterpreterState, usize, *mut Heap)> =
+            const { std::cell::Cell::new((std::ptr::null_mut(), 0, std::ptr::null_mut())) };
+    }
+    let generation = GENERATION.load(Relaxed);
+    let (last, seen_in, heap) = LAST.get();
+    if last == interpreter && seen_in == generation {
+        return Served::Own(heap);
+    }
+    match own_heap(interpreter) {
+        Some(heap) => {
+            LAST.set((interpreter, generation, heap));
+            Served::Own(heap)
+        }
+        None => Served::Raw,
+    }
+}
+
+/// Counts the ends of interpreters: a new one may have the address of an old one.
+static GENERATION: AtomicUsize = AtomicUsize::new(0);
+
+fn own_heap(interpreter: *mut ffi::PyInterpreterState) -> Option<*mut Heap> {
+    let range = range()?;
+    SEPARATE_LOCK.with(|| {
+        // SAFETY: under the lock.
+        let hosts = unsafe { &mut *SEPARATE_HOSTS.0.get() };
+        let address = interpreter.addr();
+        let host = match hosts.iter().position(|host| {
+            host.interpreter == interpreter
+                || (host.interpreter.is_null() && host.block.addr() <= address && address < host.block.addr() + 128)
+        }) {
+            Some(found) => &mut hosts[found],
+            None => {
+                hosts.push(SeparateHost { block: interpreter.cast(), interpreter, heap: None });
+                hosts.last_mut()?
+            }
+        };
+        host.interpreter = interpreter;
+        if host.heap.is_none() {
+            let mut heap = Box::new(Heap::new(range)?);
+            profile::observe(&mut heap, profile::Domain::Interpreter);
+            host.heap = Some(heap);
+        }
+        host.heap.as_deref_mut().map(|heap| &raw mut *heap)
+    })
+}
+
+/// The raw domain handed out a zeroed block that may become an interpreter's state: from now on look at thread states.
+#[cold]
+pub fn may_be_interpreter(block: *mut u8) {
+    if !interpreter::MAY_HAVE_ALLOCATORS {
+        return;
+    }
+    SEPARATE_LOCK.with(|| {
+        // SAFETY: under the lock.
+        let hosts = unsafe { &mut *SEPARATE_HOSTS.0.get() };
+        hosts.push(SeparateHost { block, interpreter: std::ptr::null_mut(), heap: None });
+        SEPARATE.store(true, Relaxed);
+    });
+}
+
+/// The raw domain frees a block: if it was an interpreter, that interpreter is gone, and its heap goes as a whole. Its
+/// state is the last thing that CPython frees of it (3.12–3.13, Python/pystate.c, free_interpreter); the thousands of
+/// blocks it leaves behind go with the heap.
+#[cold]
+pub fn interpreter_may_be_gone(block: *mut u8) {
+    let gone = SEPARATE_LOCK.with(|| {
+        // SAFETY: under the lock.
+        let hosts = unsafe { &mut *SEPARATE_HOSTS.0.get() };
+        let found = hosts.iter().position(|host| host.block == block)?;
+        let gone = hosts.swap_remove(found);
+        GENERATION.fetch_add(1, Relaxed);
+        if hosts.is_empty() {
+            SEPARATE.store(false, Relaxed);
+        }
+        gone.heap
+    });
+    if let Some(heap) = gone {
+        profile::forget(&heap);
+        drop(heap);
+    }
+}
+
+/// Interpreters that have a heap of their own now, the main one included.
+pub fn interpreters() -> usize {
+    // SAFETY: under the lock.
+    1 + SEPARATE_LOCK
+        .with(|| unsafe { (*SEPARATE_HOSTS.0.get()).iter().filter(|host| host.heap.is_some()).count() })
+}
+
+/// Bytes that interpreters' own heaps hold now. Their other figures are theirs to read.
+pub fn separate_held_bytes() -> usize {
+    let held = range().map_or(0, |range| range.stats().held_bytes);
+    // SAFETY: reads one word of each heap.
+    let ours = unsafe { main().held_bytes() + with_raw(|raw| raw.held_bytes()) };
+    held.saturating_sub(ours)
+}
+
+/// Take every lock, so that the child of a fork finds the heaps whole. The order is that of nesting.
+pub fn before_fork() {
+    SEPARATE_LOCK.acquire();
+    RAW_LOCK.acquire();
+}
+
+/// In the parent.
+pub fn after_fork_in_parent() {
+    RAW_LOCK.release();
+    SEPARATE_LOCK.release();
+}
+
+/// In the child.
+pub fn after_fork_in_child() {
+    RAW_LOCK.reset();
+    SEPARATE_LOCK.reset();
+}

@@ -1,0 +1,80 @@
+//! Questions about the interpreter that is running: whose thread this is, and what belongs to the interpreter itself.
+
+use std::ffi::c_void;
+use std::mem::MaybeUninit;
+use std::ptr;
+use std::sync::OnceLock;
+
+use pyo3_ffi as ffi;
+
+use crate::frames::{self, Domain, Interpreter};
+use crate::layout::Layout;
+
+/// Whether interpreters can have allocators of their own: since 3.12.
+pub const MAY_HAVE_ALLOCATORS: bool = cfg!(Py_3_12);
+
+/// The interpreter of the calling thread, if that needs a heap of its own: `Some(null)` if the thread has no thread state,
+/// `None` if the main heap serves it.
+///
+/// Called from the mem and object domains.
+#[inline]
+pub fn separate() -> Option<*mut ffi::PyInterpreterState> {
+    let state = frames::current_thread_state(Domain::Object);
+    if state.is_null() {
+        return Some(ptr::null_mut());
+    }
+    // SAFETY: the thread's own state, with the layout checked before any hook was installed.
+    unsafe {
+        match frames::interpreter(Layout::get(), state) {
+            Interpreter::Shared => None,
+            Interpreter::Own(_) => Some(ffi::PyThreadState_GetInterpreter(state)),
+        }
+    }
+}
+
+/// Whether this thread may use the main heap: it holds the GIL of an interpreter that the main heap serves.
+pub fn may_use_main() -> bool {
+    let state = frames::current_thread_state(Domain::Raw);
+    // SAFETY: as above.
+    !state.is_null()
+        && unsafe { frames::interpreter(Layout::get(), state) } == Interpreter::Shared
+}
+
+/// Whether an address lies in the interpreter's own image: its code and its static data.
+pub fn in_image(address: *const c_void) -> bool {
+    static IMAGE: OnceLock<usize> = OnceLock::new();
+    let image = *IMAGE.get_or_init(|| image_of(ffi::PyMem_SetAllocator as *const c_void).unwrap_or(0));
+    image != 0 && image_of(address) == Some(image)
+}
+
+/// Where the image that contains `address` was loaded.
+fn image_of(address: *const c_void) -> Option<usize> {
+    if address.is_null() {
+        return None;
+    }
+    let mut info = MaybeUninit::<libc::Dl_info>::zeroed();
+    // SAFETY: looks the address up without reading it; fills in the structure if it is found.
+    unsafe {
+        (libc::dladdr(address, info.as_mut_ptr()) != 0).then(|| info.assume_init().dli_fbase.addr())
+    }
+}
+
+/// Whether an object lives for ever: its reference count does not change (3.12+).
+///
+/// # Safety
+/// `object` is a live object.
+pub unsafe fn is_immortal(object: *mut ffi::PyObject) -> bool {
+    // SAFETY: the caller's promise. Immortal counts are 2^32 - 1 in 3.12 and 3.13 (Include/object.h, _Py_IMMORTAL_REFCNT).
+    cfg!(Py_3_12) && unsafe { ffi::Py_REFCNT(object) } >= 1 << 30
+}
+
+/// Whether an object is an interned string.
+///
+/// # Safety
+/// `object` is a live object, the GIL is held.
+pub unsafe fn is_interned(object: *mut ffi::PyObject) -> bool {
+    // SAFETY: every `str` starts with a PyASCIIObject.
+    unsafe {
+        ffi::PyUnicode_Check(object) != 0 && (*object.cast::<ffi::PyASCIIObject>()).interned() != 0
+    }
+}

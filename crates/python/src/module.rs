@@ -1,0 +1,279 @@
+//! The module `heapkeeper._native`: what the thin Python package calls.
+
+use std::ffi::{CStr, c_int};
+use std::ptr;
+use std::sync::Mutex;
+
+use heapkeeper_analysis::report::{self, Style};
+use pyo3_ffi::{self as ffi, PyObject, Py_ssize_t};
+
+use crate::{hosts, install, interpreter, place, status};
+
+/// Why the allocator stayed CPython's, once somebody asked for ours.
+static REASON: Mutex<Option<String>> = Mutex::new(None);
+
+/// # Safety
+/// Called by the interpreter to import the module.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn PyInit__native() -> *mut PyObject {
+    static mut METHODS: [ffi::PyMethodDef; 8] = [
+        method(c"install", py_install, c"install(sample_bytes, max_heap, seed)\n--\n\nPut this process on our heap. Returns None, or in one line why CPython's allocator stays."),
+        method(c"installed", py_installed, c"installed()\n--\n\nWhether this process is on our heap."),
+        method(c"status_json", py_status_json, c"status_json(program)\n--\n\nThe state of this process, as JSON."),
+        method(c"report", py_report, c"report(program, columns, color)\n--\n\nThe report at exit, as text."),
+        method(c"where", py_where, c"where(obj)\n--\n\nWhere an object lives, as a dict."),
+        method(c"limit", py_limit, c"limit(bytes)\n--\n\nSet the hard limit; 0 for none."),
+        method(c"trim", py_trim, c"trim()\n--\n\nGive free memory back to the OS. Returns the bytes given back."),
+        ffi::PyMethodDef::zeroed(),
+    ];
+    static mut SLOTS: [ffi::PyModuleDef_Slot; 3] = [
+        #[cfg(Py_3_12)]
+        ffi::PyModuleDef_Slot {
+            slot: ffi::Py_mod_multiple_interpreters,
+            value: ffi::Py_MOD_PER_INTERPRETER_GIL_SUPPORTED,
+        },
+        #[cfg(not(Py_3_12))]
+        ffi::PyModuleDef_Slot { slot: 0, value: ptr::null_mut() },
+        #[cfg(Py_3_13)]
+        ffi::PyModuleDef_Slot { slot: ffi::Py_mod_gil, value: ffi::Py_MOD_GIL_NOT_USED },
+        #[cfg(not(Py_3_13))]
+        ffi::PyModuleDef_Slot { slot: 0, value: ptr::null_mut() },
+        ffi::PyModuleDef_Slot { slot: 0, value: ptr::null_mut() },
+    ];
+    static mut DEFINITION: ffi::PyModuleDef = ffi::PyModuleDef {
+        m_base: ffi::PyModuleDef_HEAD_INIT,
+        m_name: c"heapkeeper._native".as_ptr(),
+        m_doc: c"heapkeeper's native part; use the package heapkeeper instead.".as_ptr(),
+        m_size: 0,
+        m_methods: ptr::null_mut(),
+        m_slots: ptr::null_mut(),
+        m_traverse: None,
+        m_clear: None,
+        m_free: None,
+    };
+    // SAFETY: imports are serialized by the interpreter, and each writes the same words.
+    unsafe {
+        DEFINITION.m_methods = (&raw mut METHODS).cast();
+        DEFINITION.m_slots = (&raw mut SLOTS).cast();
+        ffi::PyModuleDef_Init(&raw mut DEFINITION)
+    }
+}
+
+type Fast = unsafe extern "C" fn(*mut PyObject, *mut *mut PyObject, Py_ssize_t) -> *mut PyObject;
+
+const fn method(name: &'static CStr, function: Fast, doc: &'static CStr) -> ffi::PyMethodDef {
+    ffi::PyMethodDef {
+        ml_name: name.as_ptr(),
+        ml_meth: ffi::PyMethodDefPointer { PyCFunctionFast: function },
+        ml_flags: ffi::METH_FASTCALL,
+        ml_doc: doc.as_ptr(),
+    }
+}
+
+/// The arguments, if there are exactly `N`; else `None` with TypeError set.
+///
+/// # Safety
+/// `arguments` has `count` entries; the GIL is held.
+unsafe fn exactly<'a, const N: usize>(
+    arguments: *mut *mut PyObject,
+    count: Py_ssize_t,
+) -> Option<&'a [*mut PyObject; N]> {
+    if usize::try_from(count) == Ok(N) {
+        // SAFETY: there are N entries; for none, the pointer may be null.
+        return Some(if N == 0 { unsafe { &*ptr::NonNull::dangling().as_ptr() } } else { unsafe { &*arguments.cast() } });
+    }
+    let text = format!("expected {N} arguments, got {count}\0");
+    // SAFETY: the GIL is held, the text ends with NUL.
+    unsafe { ffi::PyErr_SetString(ffi::PyExc_TypeError, text.as_ptr().cast()) };
+    None
+}
+
+/// A non-negative integer; `None` with an exception set for anything else.
+///
+/// # Safety
+/// The GIL is held.
+unsafe fn unsigned(object: *mut PyObject) -> Option<u64> {
+    // SAFETY: the GIL is held.
+    unsafe {
+        let value = ffi::PyLong_AsUnsignedLongLong(object);
+        (ffi::PyErr_Occurred().is_null()).then_some(value)
+    }
+}
+
+/// A `str`; `None` with an exception set for anything else.
+///
+/// # Safety
+/// The GIL is held.
+unsafe fn text(object: *mut PyObject) -> Option<String> {
+    // SAFETY: the GIL is held; the encoded bytes are copied before their object goes. Surrogates, which file names may
+    // have, become question marks.
+    unsafe {
+        let bytes = ffi::PyUnicode_AsEncodedString(object, c"utf-8".as_ptr(), c"replace".as_ptr());
+        if bytes.is_null() {
+            return None;
+        }
+        let data = ffi::PyBytes_AsString(bytes).cast::<u8>();
+        let length = ffi::PyBytes_Size(bytes) as usize;
+        let text = String::from_utf8_lossy(std::slice::from_raw_parts(data, length)).into_owned();
+        ffi::Py_DECREF(bytes);
+        Some(text)
+    }
+}
+
+/// # Safety
+/// The GIL is held.
+unsafe fn to_str(text: &str) -> *mut PyObject {
+    // SAFETY: the GIL is held; the bytes are UTF-8.
+    unsafe { ffi::PyUnicode_FromStringAndSize(text.as_ptr().cast(), text.len() as Py_ssize_t) }
+}
+
+/// # Safety
+/// The GIL is held.
+unsafe fn none() -> *mut PyObject {
+    // SAFETY: the GIL is held.
+    unsafe { ffi::Py_NewRef(ffi::Py_None()) }
+}
+
+fn reason() -> Option<String> {
+    REASON.lock().map_or(None, |reason| reason.clone())
+}
+
+unsafe extern "C" fn py_install(
+    _: *mut PyObject,
+    arguments: *mut *mut PyObject,
+    count: Py_ssize_t,
+) -> *mut PyObject {
+    // SAFETY: called by the interpreter with the GIL held.
+    unsafe {
+        let Some(&[sample_bytes, max_heap, seed]) = exactly(arguments, count) else {
+            return ptr::null_mut();
+        };
+        let (Some(sample_bytes), Some(max_heap), Some(seed)) =
+            (unsigned(sample_bytes), unsigned(max_heap), unsigned(seed))
+        else {
+            return ptr::null_mut();
+        };
+        let max_heap = usize::try_from(max_heap).unwrap_or(usize::MAX);
+        match install::install(sample_bytes, max_heap, seed) {
+            Ok(()) => {
+                status::installed_now();
+                none()
+            }
+            Err(line) => {
+                let object = to_str(&line);
+                if let Ok(mut reason) = REASON.lock() {
+                    *reason = Some(line);
+                }
+                object
+            }
+        }
+    }
+}
+
+unsafe extern "C" fn py_installed(
+    _: *mut PyObject,
+    arguments: *mut *mut PyObject,
+    count: Py_ssize_t,
+) -> *mut PyObject {
+    // SAFETY: called by the interpreter with the GIL held.
+    unsafe {
+        match exactly::<0>(arguments, count) {
+            Some([]) => ffi::PyBool_FromLong(hosts::range().is_some().into()),
+            None => ptr::null_mut(),
+        }
+    }
+}
+
+unsafe extern "C" fn py_status_json(
+    _: *mut PyObject,
+    arguments: *mut *mut PyObject,
+    count: Py_ssize_t,
+) -> *mut PyObject {
+    // SAFETY: called by the interpreter with the GIL held.
+    unsafe {
+        let Some(program) = exactly(arguments, count).and_then(|&[program]| text(program)) else {
+            return ptr::null_mut();
+        };
+        match serde_json::to_string(&status::status(program, reason())) {
+            Ok(json) => to_str(&json),
+            Err(error) => {
+                let text = format!("status cannot be written as JSON: {error}\0");
+                ffi::PyErr_SetString(ffi::PyExc_RuntimeError, text.as_ptr().cast());
+                ptr::null_mut()
+            }
+        }
+    }
+}
+
+unsafe extern "C" fn py_report(
+    _: *mut PyObject,
+    arguments: *mut *mut PyObject,
+    count: Py_ssize_t,
+) -> *mut PyObject {
+    // SAFETY: called by the interpreter with the GIL held.
+    unsafe {
+        let Some(&[program, columns, color]) = exactly(arguments, count) else {
+            return ptr::null_mut();
+        };
+        let (Some(program), Some(columns)) = (text(program), unsigned(columns)) else {
+            return ptr::null_mut();
+        };
+        let color: c_int = ffi::PyObject_IsTrue(color);
+        if color < 0 {
+            return ptr::null_mut();
+        }
+        let style = Style { columns: columns as usize, color: color == 1 };
+        to_str(&report::render(&status::status(program, reason()), style))
+    }
+}
+
+unsafe extern "C" fn py_where(
+    _: *mut PyObject,
+    arguments: *mut *mut PyObject,
+    count: Py_ssize_t,
+) -> *mut PyObject {
+    // SAFETY: called by the interpreter with the GIL held.
+    unsafe {
+        match exactly(arguments, count) {
+            Some(&[object]) => place::place(object),
+            None => ptr::null_mut(),
+        }
+    }
+}
+
+unsafe extern "C" fn py_limit(
+    _: *mut PyObject,
+    arguments: *mut *mut PyObject,
+    count: Py_ssize_t,
+) -> *mut PyObject {
+    // SAFETY: called by the interpreter with the GIL held.
+    unsafe {
+        let Some(bytes) = exactly(arguments, count).and_then(|&[bytes]| unsigned(bytes)) else {
+            return ptr::null_mut();
+        };
+        install::set_limit(usize::try_from(bytes).unwrap_or(usize::MAX));
+        none()
+    }
+}
+
+unsafe extern "C" fn py_trim(
+    _: *mut PyObject,
+    arguments: *mut *mut PyObject,
+    count: Py_ssize_t,
+) -> *mut PyObject {
+    // SAFETY: called by the interpreter with the GIL held.
+    unsafe {
+        if exactly::<0>(arguments, count).is_none() {
+            return ptr::null_mut();
+        }
+        let mut bytes = 0;
+        if hosts::range().is_some() {
+            if interpreter::may_use_main() {
+                bytes += hosts::main().trim();
+            }
+            bytes += hosts::with_raw(|raw| raw.trim());
+        }
+        ffi::PyLong_FromSize_t(bytes)
+    }
+}
+
