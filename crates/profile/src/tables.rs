@@ -126,7 +126,7 @@ pub struct Tables {
     total: Tracked,
     epoch: Epoch,
     peak_level: u64,
-    peak_at_ns: u64,
+    peak_at_ms: u64,
     taken: u64,
     lost: u64,
 }
@@ -150,7 +150,7 @@ impl Tables {
             total: Tracked::default(),
             epoch: 1,
             peak_level: 0,
-            peak_at_ns: 0,
+            peak_at_ms: 0,
             taken: 0,
             lost: 0,
         };
@@ -220,7 +220,7 @@ impl Tables {
     /// Record that the block at `block`, of `size_bytes` (above zero), was sampled with this stack in this thread.
     ///
     /// `level` is how much memory is held at this moment; a higher level than ever before makes this moment the peak, of
-    /// which `now_ns` is asked the time. **A caller that knows the level should say it**: where it is `None`, the estimate
+    /// which `now_ms` is asked the time. **A caller that knows the level should say it**: where it is `None`, the estimate
     /// of live bytes takes its place, and since a maximum is chosen from noisy values, a program that stays level for long
     /// gets a peak that is some standard deviations too high. One caller gives a level always or never.
     ///
@@ -233,7 +233,7 @@ impl Tables {
         node: NodeId,
         thread: ThreadId,
         level: Option<u64>,
-        now_ns: impl FnOnce() -> u64,
+        now_ms: impl FnOnce() -> u64,
     ) -> Result<(), Full> {
         let site = self.site(node, thread)?;
         self.samples.try_reserve(1, hash_sample).map_err(|_| Full)?;
@@ -249,7 +249,7 @@ impl Tables {
         let level = level.unwrap_or(self.total.live.bytes);
         if level > self.peak_level {
             self.peak_level = level;
-            self.peak_at_ns = now_ns();
+            self.peak_at_ms = now_ms();
             self.epoch += 1;
         }
         Ok(())

@@ -63,7 +63,7 @@ fn node_of(tables: &mut Tables, stack: &[u8]) -> NodeId {
 fn check(tables: &Tables, model: &Model) {
     assert!(tables.is_valid());
     let snapshot = tables.snapshot(usize::MAX);
-    assert_eq!(snapshot.peak_at_ns, model.peak_step);
+    assert_eq!(snapshot.peak_at_ms, model.peak_step);
     let read = |sites: &[heapkeeper_profile::SiteSnapshot]| -> HashMap<SiteKey, Estimate> {
         sites
             .iter()

@@ -28,6 +28,5 @@ mod layout;
 mod module;
 mod place;
 mod process;
-#[path = "watch.rs"]
 mod profile;
 mod status;

@@ -20,7 +20,7 @@ pub struct Snapshot {
     /// Everything live at the peak.
     pub at_peak: Estimate,
     /// When the peak was, by the clock of [`Tables::insert`]; 0 before the first sample.
-    pub peak_at_ns: u64,
+    pub peak_at_ms: u64,
     /// Sites seen so far.
     pub sites: usize,
     /// The sites with most bytes at the peak, largest first.
@@ -51,7 +51,7 @@ impl Tables {
             lost: self.lost,
             live: self.total.live,
             at_peak: self.total.at_peak(self.epoch),
-            peak_at_ns: self.peak_at_ns,
+            peak_at_ms: self.peak_at_ms,
             sites: self.sites.len(),
             top_at_peak: self.largest(top, |site| site.bytes.at_peak(self.epoch)),
             top_live: self.largest(top, |site| site.bytes.live),

@@ -1,0 +1,191 @@
+//! The sampling profiler: which Python code holds the memory.
+//!
+//! ```text
+//! observer.rs   what a heap calls for a sample and for its free. Runs inside hooks.
+//! identity.rs   what tells one code object from another in a report
+//! resolve.rs    names, lines and threads for a report. Runs Python code.
+//! ```
+//!
+//! Sampling, estimates and tables are `heapkeeper-profile`'s. Here are the lock around them, the observers of the heaps,
+//! and the way from a frame to a line of source.
+//!
+//! Invariants:
+//! - `LOCK` is innermost: while it is held nothing waits for the GIL, calls the interpreter or asks a heap for memory. So a
+//!   report copies under the lock and resolves afterwards, when the interpreter may allocate, and so call us, again.
+//! - Every code object in the tables has one reference that is ours, taken with the GIL held by a thread of the main
+//!   interpreter or of one that shares its allocator. It is never given back: reports may name it until the end.
+
+mod identity;
+mod observer;
+mod resolve;
+
+use core::cell::UnsafeCell;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use heapkeeper_heap::{Heap, Lock, monotonic_ms};
+use heapkeeper_profile::{Gaps, Tables};
+use heapkeeper_record::ProfileStatus;
+
+use crate::frames;
+use observer::Sampler;
+
+/// The largest mean distance between samples, 1 TiB: beyond it, sums of weights would leave 64 bits.
+const MAX_SAMPLE_BYTES: u64 = 1 << 40;
+
+static ON: AtomicBool = AtomicBool::new(false);
+static SEED: AtomicU64 = AtomicU64::new(0);
+static STREAMS: AtomicU64 = AtomicU64::new(0);
+static LOCK: Lock = Lock::new();
+static STATE: Shared = Shared(UnsafeCell::new(None));
+
+/// What `LOCK` protects.
+struct State {
+    tables: Tables,
+    /// The observers' contexts, by the address of their heap.
+    samplers: Vec<(usize, Box<Sampler>)>,
+    /// Names of threads seen by a report or by [`note_threads`].
+    thread_names: HashMap<usize, String>,
+    /// The thread that the process began with, if sampling was started in it.
+    main_thread: Option<usize>,
+    /// The working folder at the start: relative names of source files begin there.
+    folder: Option<PathBuf>,
+}
+
+struct Shared(UnsafeCell<Option<State>>);
+
+// SAFETY: used under `LOCK` only.
+unsafe impl Sync for Shared {}
+
+/// Whose allocations a heap serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Domain {
+    /// The mem and object domains of the main interpreter and of all that share its allocator.
+    Main,
+    /// The raw domain: with or without the GIL.
+    Raw,
+    /// The mem and object domains of an interpreter with an allocator of its own.
+    Interpreter,
+}
+
+/// Run `work` on the state, if the profiler is on. `work` obeys the first invariant of this module.
+#[inline]
+fn with_state<R>(work: impl FnOnce(&mut State) -> R) -> Option<R> {
+    // SAFETY: exclusive by the lock.
+    LOCK.with(|| unsafe { (*STATE.0.get()).as_mut() }.map(work))
+}
+
+/// Switch the profiler on, with `sample_bytes` between samples on average and 0 for off. A `seed` of 0 stands for a random
+/// one. The second call and later ones change nothing. Without memory for the first tables it stays off.
+pub fn start(sample_bytes: u64, seed: u64) {
+    if sample_bytes == 0 || is_on() {
+        return;
+    }
+    let Ok(tables) = Tables::new(sample_bytes.min(MAX_SAMPLE_BYTES)) else {
+        return;
+    };
+    // SAFETY: these getters have no conditions.
+    let (is_main, thread) = unsafe { (libc::getpid() == libc::gettid(), libc::pthread_self() as usize) };
+    let state = State {
+        tables,
+        samplers: Vec::new(),
+        thread_names: HashMap::new(),
+        main_thread: is_main.then_some(thread),
+        folder: std::env::current_dir().ok(),
+    };
+    SEED.store(if seed == 0 { random_seed() } else { seed }, Relaxed);
+    // SAFETY: exclusive by the lock.
+    LOCK.with(|| unsafe { *STATE.0.get() = Some(state) });
+    ON.store(true, Relaxed);
+}
+
+/// Whether the profiler is on.
+pub fn is_on() -> bool {
+    ON.load(Relaxed)
+}
+
+/// Sample the allocations of `heap` from now on, if the profiler is on. The heap stays at its address until [`forget`].
+pub fn observe(heap: &mut Heap, domain: Domain) {
+    let address = (&raw const *heap).addr();
+    let stream = STREAMS.fetch_add(1, Relaxed);
+    let caller = match domain {
+        Domain::Raw => frames::Domain::Raw,
+        Domain::Main | Domain::Interpreter => frames::Domain::Object,
+    };
+    let range = heap.range();
+    let installed = with_state(|state| {
+        let gaps = Gaps::new(state.tables.mean_bytes(), SEED.load(Relaxed), stream);
+        state.samplers.push((address, Box::new(Sampler::new(gaps, caller, range))));
+        // The vector may move its boxes, not what is in them.
+        let (_, sampler) = state.samplers.last_mut()?;
+        Some(sampler.observer())
+    });
+    if let Some((observer, first_gap_bytes)) = installed.flatten() {
+        heap.observe(Some(observer), first_gap_bytes);
+    }
+}
+
+/// Forget all samples in `heap`, which is about to be dropped whole, and its sampler. Nobody allocates there any more.
+pub fn forget(heap: &Heap) {
+    let address = (&raw const *heap).addr();
+    let sampler = with_state(|state| {
+        state.tables.remove_where(|block| heap.owns(core::ptr::without_provenance(block)));
+        let found = state.samplers.iter().position(|(of, _)| *of == address)?;
+        Some(state.samplers.swap_remove(found))
+    });
+    drop(sampler);
+}
+
+/// Remember the names of all threads that Python knows now, for a report after they have ended. The GIL is held; runs
+/// Python code.
+pub fn note_threads() {
+    if !is_on() {
+        return;
+    }
+    let names = resolve::thread_names();
+    with_state(|state| state.thread_names.extend(names));
+}
+
+/// What the profiler knows, with the `top` largest sites; all zero while it is off. `seconds_since_install` makes a time of
+/// [`monotonic_ms`] one of the report. The GIL is held and no exception is set; runs Python code.
+pub fn status(top: usize, seconds_since_install: fn(u64) -> f64) -> ProfileStatus {
+    note_threads();
+    let copied = with_state(|state| {
+        let threads = resolve::Threads { names: state.thread_names.clone(), main: state.main_thread };
+        (state.tables.snapshot(top), threads, state.folder.clone())
+    });
+    let Some((snapshot, threads, folder)) = copied else {
+        return ProfileStatus::default();
+    };
+    let mut status = resolve::status(&snapshot, &threads, folder);
+    status.peak_at_s = seconds_since_install(snapshot.peak_at_ms);
+    status
+}
+
+/// Before a fork: take the lock, so that the child finds the tables whole. From `pthread_atfork` and after the locks of the
+/// heaps: nothing may allocate until one of the two functions below.
+pub fn before_fork() {
+    LOCK.acquire();
+}
+
+/// After a fork, in the parent.
+pub fn after_fork_in_parent() {
+    LOCK.release();
+}
+
+/// After a fork, in the child: waiting threads did not come along.
+pub fn after_fork_in_child() {
+    LOCK.reset();
+}
+
+fn random_seed() -> u64 {
+    let mut seed = [0u8; 8];
+    // SAFETY: fills `seed`, or leaves it where the kernel has no randomness to give.
+    let filled = unsafe { libc::getrandom(seed.as_mut_ptr().cast(), seed.len(), libc::GRND_NONBLOCK) };
+    match filled == seed.len() as isize {
+        true => u64::from_ne_bytes(seed),
+        // SAFETY: has no conditions.
+        false => monotonic_ms() ^ (unsafe { libc::getpid() } as u64) << 32,
+    }
+}

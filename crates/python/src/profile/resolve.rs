@@ -1,0 +1,251 @@
+//! Names, lines and threads for a report. Runs Python code with the GIL held and no lock of ours.
+//!
+//! A report must not fail for a name: what cannot be read is left empty, and the error is cleared.
+
+use core::ffi::CStr;
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use heapkeeper_profile::{Code, SiteSnapshot, Snapshot, ThreadId};
+use heapkeeper_record::{Frame, ProfileStatus, Site};
+use pyo3_ffi as ffi;
+
+/// Larger source files are not read for their lines.
+const MAX_SOURCE_BYTES: u64 = 16 << 20;
+
+/// What is known of threads' names.
+pub(super) struct Threads {
+    pub names: HashMap<usize, String>,
+    pub main: Option<usize>,
+}
+
+impl Threads {
+    fn name(&self, thread: ThreadId) -> String {
+        match self.names.get(&thread.0) {
+            Some(name) => name.clone(),
+            None if self.main == Some(thread.0) => "MainThread".to_owned(),
+            None => format!("thread {}", thread.0),
+        }
+    }
+}
+
+/// The record of a snapshot, but for the time of the peak. The GIL is held and no exception is set.
+pub(super) fn status(snapshot: &Snapshot, threads: &Threads, folder: Option<PathBuf>) -> ProfileStatus {
+    let mut resolver = Resolver { folder, codes: HashMap::new(), sources: HashMap::new() };
+    let mean_bytes = snapshot.mean_bytes;
+    let mut sites = |sites: &[SiteSnapshot], total_bytes: u64| -> Vec<Site> {
+        let resolve = |site: &SiteSnapshot| Site {
+            bytes: site.estimate.bytes,
+            error_bytes: site.estimate.error_bytes(mean_bytes),
+            blocks: site.estimate.blocks(),
+            samples: site.estimate.samples,
+            share: site.estimate.bytes as f64 / total_bytes.max(1) as f64,
+            thread: threads.name(site.thread),
+            frames: site.frames.iter().map(|(code, offset_bytes)| resolver.frame(*code, *offset_bytes)).collect(),
+            truncated: site.truncated,
+        };
+        sites.iter().map(resolve).collect()
+    };
+    ProfileStatus {
+        sample_bytes: mean_bytes,
+        samples: snapshot.taken,
+        lost_samples: snapshot.lost,
+        live_bytes: snapshot.live.bytes,
+        peak_bytes: snapshot.at_peak.bytes,
+        peak_error_bytes: snapshot.at_peak.error_bytes(mean_bytes),
+        sites: snapshot.sites as u64,
+        at_peak: sites(&snapshot.top_at_peak, snapshot.at_peak.bytes),
+        at_end: sites(&snapshot.top_live, snapshot.live.bytes),
+        ..ProfileStatus::default()
+    }
+}
+
+/// Names of the threads that the `threading` module knows, by identifier; empty if the program never imported it.
+pub(super) fn thread_names() -> Vec<(usize, String)> {
+    let mut names = Vec::new();
+    // SAFETY: the GIL is held. A copy of the table is walked, since reading a name runs Python code.
+    unsafe {
+        let Some(module_name) = Object::new(ffi::PyUnicode_FromString(c"threading".as_ptr())) else {
+            return names;
+        };
+        let Some(module) = Object::new(ffi::PyImport_GetModule(module_name.0)) else {
+            return names;
+        };
+        let Some(active) = module.attribute(c"_active") else {
+            return names;
+        };
+        let items = match ffi::PyDict_Check(active.0) {
+            0 => None,
+            _ => Object::new(ffi::PyDict_Items(active.0)),
+        };
+        let Some(items) = items else {
+            return names;
+        };
+        for index in 0..ffi::PyList_Size(items.0) {
+            let item = ffi::PyList_GetItem(items.0, index);
+            let ident = ffi::PyLong_AsUnsignedLong(ffi::PyTuple_GetItem(item, 0));
+            if !ffi::PyErr_Occurred().is_null() {
+                ffi::PyErr_Clear();
+                continue;
+            }
+            let thread = Object::borrowed(ffi::PyTuple_GetItem(item, 1));
+            let name = thread.and_then(|thread| thread.attribute(c"name")).and_then(|name| name.text());
+            names.extend(name.map(|name| (ident as usize, name)));
+        }
+    }
+    names
+}
+
+/// Looks things up once for each code object and file.
+struct Resolver {
+    folder: Option<PathBuf>,
+    codes: HashMap<usize, Function>,
+    sources: HashMap<OsString, Option<Vec<u8>>>,
+}
+
+#[derive(Default)]
+struct Function {
+    name: String,
+    file: OsString,
+}
+
+impl Resolver {
+    fn frame(&mut self, code: Code, offset_bytes: i32) -> Frame {
+        let address = match code {
+            Code::Object(address) => address,
+            Code::Interpreter(number) => return pseudo(format!("<interpreter {number}>")),
+            Code::Omitted => return pseudo("<function not recorded>".to_owned()),
+        };
+        let code = core::ptr::with_exposed_provenance_mut::<ffi::PyObject>(address);
+        // SAFETY: the tables keep the code object alive; the GIL is held.
+        let function = self.codes.entry(address).or_insert_with(|| unsafe { Function::of(code) });
+        // SAFETY: as above. -1 where the instruction has no line.
+        let line = unsafe { ffi::PyCode_Addr2Line(code.cast(), offset_bytes) };
+        let line = u32::try_from(line).unwrap_or(0);
+        let source = self.sources.entry(function.file.clone());
+        let source = source.or_insert_with(|| read_source(&function.file, self.folder.as_deref()));
+        Frame {
+            function: function.name.clone(),
+            file: function.file.to_string_lossy().into_owned(),
+            line,
+            source: source.as_deref().and_then(|source| line_of(source, line)),
+        }
+    }
+}
+
+impl Function {
+    /// # Safety
+    /// `code` is a code object and the GIL is held.
+    unsafe fn of(code: *mut ffi::PyObject) -> Function {
+        // SAFETY: the caller's promise.
+        let Some(code) = (unsafe { Object::borrowed(code) }) else {
+            return Function::default();
+        };
+        let name = if cfg!(Py_3_11) { c"co_qualname" } else { c"co_name" };
+        Function {
+            name: code.attribute(name).and_then(|name| name.text()).unwrap_or_default(),
+            file: code.attribute(c"co_filename").and_then(|file| file.file_name()).unwrap_or_default(),
+        }
+    }
+}
+
+fn pseudo(function: String) -> Frame {
+    Frame { function, ..Frame::default() }
+}
+
+/// A source file as the code object names it, relative to the folder that the program began in.
+fn read_source(file: &OsStr, folder: Option<&Path>) -> Option<Vec<u8>> {
+    // `<string>`, `<frozen os>` and their like are no files.
+    if file.is_empty() || file.as_bytes().starts_with(b"<") {
+        return None;
+    }
+    let path = folder.unwrap_or(Path::new("")).join(file);
+    let metadata = std::fs::metadata(&path).ok()?;
+    // Not a pipe, which would block, nor something without end.
+    if !metadata.is_file() || metadata.len() > MAX_SOURCE_BYTES {
+        return None;
+    }
+    std::fs::read(path).ok()
+}
+
+/// Line `number` of `source`, stripped; `None` if there is none or it is empty.
+fn line_of(source: &[u8], number: u32) -> Option<String> {
+    let index = usize::try_from(number).ok()?.checked_sub(1)?;
+    let line = source.split(|byte| *byte == b'\n').nth(index)?;
+    let line = String::from_utf8_lossy(line);
+    let line = line.trim_start_matches('\u{feff}').trim();
+    (!line.is_empty()).then(|| line.to_owned())
+}
+
+/// A reference to an object; only used with the GIL held.
+struct Object(*mut ffi::PyObject);
+
+impl Object {
+    /// Takes a new reference; null is an error, which is cleared.
+    ///
+    /// # Safety
+    /// `object` is a new reference or null, and the GIL is held.
+    unsafe fn new(object: *mut ffi::PyObject) -> Option<Object> {
+        if object.is_null() {
+            // SAFETY: the GIL is held.
+            unsafe { ffi::PyErr_Clear() };
+            return None;
+        }
+        Some(Object(object))
+    }
+
+    /// Takes a reference of its own.
+    ///
+    /// # Safety
+    /// `object` is alive or null, and the GIL is held.
+    unsafe fn borrowed(object: *mut ffi::PyObject) -> Option<Object> {
+        // SAFETY: the caller's promise.
+        unsafe {
+            ffi::Py_XINCREF(object);
+            Object::new(object)
+        }
+    }
+
+    fn attribute(&self, name: &CStr) -> Option<Object> {
+        // SAFETY: `self` is alive and the GIL is held.
+        unsafe { Object::new(ffi::PyObject_GetAttrString(self.0, name.as_ptr())) }
+    }
+
+    /// The text of a `str`, with surrogates written as escapes.
+    fn text(&self) -> Option<String> {
+        // SAFETY: `self` is alive and the GIL is held; anything but a `str` is an error.
+        let bytes = unsafe {
+            Object::new(ffi::PyUnicode_AsEncodedString(self.0, c"utf-8".as_ptr(), c"backslashreplace".as_ptr()))
+        };
+        String::from_utf8(bytes?.bytes()?).ok()
+    }
+
+    /// The name of a file as the OS knows it.
+    fn file_name(&self) -> Option<OsString> {
+        // SAFETY: `self` is alive and the GIL is held.
+        let is_text = unsafe { ffi::PyUnicode_Check(self.0) } != 0;
+        // SAFETY: as above, and a `str` as the function demands.
+        let bytes = is_text.then(|| unsafe { Object::new(ffi::PyUnicode_EncodeFSDefault(self.0)) }).flatten();
+        bytes?.bytes().map(OsString::from_vec)
+    }
+
+    fn bytes(&self) -> Option<Vec<u8>> {
+        // SAFETY: `self` is alive and the GIL is held; `bytes` objects do not change.
+        unsafe {
+            if ffi::PyBytes_Check(self.0) == 0 {
+                return None;
+            }
+            let start = ffi::PyBytes_AsString(self.0).cast::<u8>();
+            Some(core::slice::from_raw_parts(start, ffi::PyBytes_Size(self.0) as usize).to_vec())
+        }
+    }
+}
+
+impl Drop for Object {
+    fn drop(&mut self) {
+        // SAFETY: the reference is ours to give back, and the GIL is held.
+        unsafe { ffi::Py_DECREF(self.0) };
+    }
+}
