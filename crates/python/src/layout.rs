@@ -83,7 +83,10 @@ impl fmt::Display for LayoutError {
                 f.write_str("free-threaded CPython is not supported yet: use a build with the GIL")
             }
             LayoutError::UnknownVersion(major, minor) => {
-                write!(f, "CPython {major}.{minor} is not known to this heapkeeper: use 3.10 to 3.13, or look for an update")
+                write!(
+                    f,
+                    "CPython {major}.{minor} is not known to this heapkeeper: use 3.10 to 3.13, or look for an update"
+                )
             }
             LayoutError::OtherVersion(built, running) => write!(
                 f,

@@ -125,10 +125,7 @@ unsafe fn intern_stack(tables: &mut Tables, stack: &Stack) -> Result<NodeId, Ful
 /// # Safety
 /// `code` is a code object, and the GIL is held.
 #[cold]
-unsafe fn intern_code(
-    tables: &mut Tables,
-    code: *mut ffi::PyCodeObject,
-) -> Result<Option<CodeId>, Full> {
+unsafe fn intern_code(tables: &mut Tables, code: *mut ffi::PyCodeObject) -> Result<Option<CodeId>, Full> {
     // SAFETY: the caller's promise. Taking a reference touches one word and calls nobody.
     unsafe {
         if ffi::Py_REFCNT(code.cast()) <= 0 {
