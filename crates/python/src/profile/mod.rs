@@ -153,12 +153,12 @@ pub fn status(top: usize, seconds_since_install: fn(u64) -> f64) -> ProfileStatu
     note_threads();
     let copied = with_state(|state| {
         let threads = resolve::Threads { names: state.thread_names.clone(), main: state.main_thread };
-        (state.tables.snapshot(top), threads, state.folder.clone())
+        (state.tables.snapshot(resolve::candidates(top)), threads, state.folder.clone())
     });
     let Some((snapshot, threads, folder)) = copied else {
         return ProfileStatus::default();
     };
-    let mut status = resolve::status(&snapshot, &threads, folder);
+    let mut status = resolve::status(&snapshot, top, &threads, folder);
     status.peak_at_s = seconds_since_install(snapshot.peak_at_ms);
     status
 }

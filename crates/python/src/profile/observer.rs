@@ -55,7 +55,9 @@ unsafe fn allocated(context: *mut c_void, block: *mut u8, bytes: usize, budget: 
     let interpreter = unsafe { read_stack(sampler.caller, &mut stack) };
     // What all heaps hold, this block included: the peak is theirs, not that of our own estimate.
     let level = sampler.range.stats().held_bytes as u64;
-    // SAFETY: has no conditions. The number that `threading.get_ident` gives.
+    // The number that `threading.get_ident` gives. Unlike the kernel's it is used again after the thread, so threads that
+    // come and go do not make sites without end.
+    // SAFETY: has no conditions.
     let thread = ThreadId(unsafe { libc::pthread_self() } as usize);
     with_state(|state| {
         let tables = &mut state.tables;

@@ -8,7 +8,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use heapkeeper_profile::{Code, SiteSnapshot, Snapshot, ThreadId};
+use heapkeeper_profile::{Code, Estimate, SiteSnapshot, Snapshot, ThreadId};
 use heapkeeper_record::{Frame, ProfileStatus, Site};
 use pyo3_ffi as ffi;
 
@@ -31,35 +31,80 @@ impl Threads {
     }
 }
 
-/// The record of a snapshot, but for the time of the peak. The GIL is held and no exception is set.
-pub(super) fn status(snapshot: &Snapshot, threads: &Threads, folder: Option<PathBuf>) -> ProfileStatus {
+/// The record of a snapshot with its `top` largest sites, but for the time of the peak. The GIL is held and no exception is
+/// set.
+///
+/// To the tables, two calls on one line are two sites; to a reader they are one. So sites with equal lines are merged here,
+/// which is why a snapshot should hold more of them than a report shows: see [`candidates`].
+pub(super) fn status(snapshot: &Snapshot, top: usize, threads: &Threads, folder: Option<PathBuf>) -> ProfileStatus {
     let mut resolver = Resolver { folder, codes: HashMap::new(), sources: HashMap::new() };
-    let mean_bytes = snapshot.mean_bytes;
-    let mut sites = |sites: &[SiteSnapshot], total_bytes: u64| -> Vec<Site> {
-        let resolve = |site: &SiteSnapshot| Site {
-            bytes: site.estimate.bytes,
-            error_bytes: site.estimate.error_bytes(mean_bytes),
-            blocks: site.estimate.blocks(),
-            samples: site.estimate.samples,
-            share: site.estimate.bytes as f64 / total_bytes.max(1) as f64,
-            thread: threads.name(site.thread),
-            frames: site.frames.iter().map(|(code, offset_bytes)| resolver.frame(*code, *offset_bytes)).collect(),
-            truncated: site.truncated,
-        };
-        sites.iter().map(resolve).collect()
+    let mut sites = |sites: &[SiteSnapshot], total: &Estimate| -> Vec<Site> {
+        let lines = sites.iter().map(|site| {
+            let frames = site.frames.iter().map(|(code, offset_bytes)| resolver.frame(*code, *offset_bytes)).collect();
+            (Lines { thread: threads.name(site.thread), frames, truncated: site.truncated }, site.estimate)
+        });
+        largest(merge(lines), top).into_iter().map(|(lines, estimate)| lines.site(&estimate, total, snapshot)).collect()
     };
     ProfileStatus {
-        sample_bytes: mean_bytes,
+        sample_bytes: snapshot.mean_bytes,
         samples: snapshot.taken,
         lost_samples: snapshot.lost,
         live_bytes: snapshot.live.bytes,
         peak_bytes: snapshot.at_peak.bytes,
-        peak_error_bytes: snapshot.at_peak.error_bytes(mean_bytes),
+        peak_error_bytes: snapshot.at_peak.error_bytes(snapshot.mean_bytes),
         sites: snapshot.sites as u64,
-        at_peak: sites(&snapshot.top_at_peak, snapshot.at_peak.bytes),
-        at_end: sites(&snapshot.top_live, snapshot.live.bytes),
+        at_peak: sites(&snapshot.top_at_peak, &snapshot.at_peak),
+        at_end: sites(&snapshot.top_live, &snapshot.live),
         ..ProfileStatus::default()
     }
+}
+
+/// How many sites to copy for a report of `top`: enough for those that share lines to find each other.
+pub(super) fn candidates(top: usize) -> usize {
+    top.saturating_mul(8).max(512)
+}
+
+/// A site as a reader tells it from others.
+#[derive(PartialEq, Eq, Hash)]
+struct Lines {
+    thread: String,
+    frames: Vec<Frame>,
+    truncated: bool,
+}
+
+impl Lines {
+    fn site(self, estimate: &Estimate, total: &Estimate, snapshot: &Snapshot) -> Site {
+        Site {
+            bytes: estimate.bytes,
+            error_bytes: estimate.error_bytes(snapshot.mean_bytes),
+            blocks: estimate.blocks(),
+            samples: estimate.samples,
+            share: estimate.bytes as f64 / total.bytes.max(1) as f64,
+            thread: self.thread,
+            frames: self.frames,
+            truncated: self.truncated,
+        }
+    }
+}
+
+/// One entry for equal lines.
+fn merge(sites: impl Iterator<Item = (Lines, Estimate)>) -> HashMap<Lines, Estimate> {
+    let mut merged: HashMap<Lines, Estimate> = HashMap::new();
+    for (lines, estimate) in sites {
+        merged.entry(lines).or_default().add(&estimate);
+    }
+    merged
+}
+
+/// The `top` largest, largest first; equals in the order of their innermost frames, so that equal runs give equal reports.
+fn largest(sites: HashMap<Lines, Estimate>, top: usize) -> Vec<(Lines, Estimate)> {
+    let mut sites: Vec<_> = sites.into_iter().collect();
+    let place = |lines: &Lines| lines.frames.first().map(|frame| (frame.file.clone(), frame.line));
+    sites.sort_by(|(a, of_a), (b, of_b)| {
+        of_b.bytes.cmp(&of_a.bytes).then_with(|| (place(a), &a.thread).cmp(&(place(b), &b.thread)))
+    });
+    sites.truncate(top);
+    sites
 }
 
 /// Names of the threads that the `threading` module knows, by identifier; empty if the program never imported it.
