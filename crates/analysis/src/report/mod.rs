@@ -144,7 +144,7 @@ fn summary(status: &Status) -> Line {
         .plain(" at exit; ")
         .strong(bytes(process.outside_bytes))
         .plain(" outside our heap; ")
-        .strong(bytes(heap.returned_bytes))
+        .strong(if heap.returned_bytes == 0 { "nothing".to_owned() } else { bytes(heap.returned_bytes) })
         .plain(" given back to the OS.")
 }
 
@@ -174,7 +174,7 @@ fn too_small(profile: &ProfileStatus) -> Line {
     ))
 }
 
-/// `Half of the peak came from app.py:42 (load_rows), which still held 61 MiB at exit.`
+/// `Half of the peak came from app.py:42 (load_rows); still 61 MiB at exit.`
 fn answer(top: &Entry<'_>, at_end: &[Entry<'_>], names: &ShortNames<'_>) -> Line {
     let amount = match top.share {
         share if share >= 0.95 => "Nearly all".to_owned(),
@@ -188,9 +188,7 @@ fn answer(top: &Entry<'_>, at_end: &[Entry<'_>], names: &ShortNames<'_>) -> Line
         Some(frame) => line.with(Role::Place, names.place(frame)).plain(" (").strong(table::function(frame)).plain(")"),
     };
     match at_end.iter().find(|entry| same_line(entry.headline, top.headline)) {
-        Some(entry) if entry.bytes > 0 => {
-            line.plain(", which still held ").strong(bytes(entry.bytes)).plain(" at exit.")
-        }
+        Some(entry) if entry.bytes > 0 => line.plain("; still ").strong(bytes(entry.bytes)).plain(" at exit."),
         _ => line.plain("."),
     }
 }

@@ -19,7 +19,7 @@ const EXIT_ROWS: usize = 5;
 /// Frames below a row that holds at least a tenth of the whole, and below a smaller one.
 const LARGE_STEPS: usize = 4;
 const SMALL_STEPS: usize = 1;
-/// Below this share a row is noise: it is counted with the rest, unless it is among the first three.
+/// Below this share a row is counted with the rest.
 const LEAST_SHARE: f64 = 0.01;
 /// Cells of a bar.
 const BAR_COLUMNS: usize = 8;
@@ -42,7 +42,7 @@ pub(super) fn at_peak(page: &mut Page, profile: &ProfileStatus, entries: &[Entry
         format!("  {} ±{error}, sampled every {} on average", bytes(profile.peak_bytes), bytes(profile.sample_bytes));
     page.line(Line::new().strong("At the peak").dim(sampled));
     print(page, rows.collect());
-    rest(page, profile.peak_bytes, entries, shown.len());
+    rest(page, profile.peak_bytes, &shown);
 }
 
 /// The table of the lines that hold most at exit; ways already shown at the peak are not repeated.
@@ -70,14 +70,19 @@ pub(super) fn at_exit(
     });
     page.line(Line::new().strong("Still live at exit").dim(format!("  {}", bytes(profile.live_bytes))));
     print(page, rows.collect());
-    rest(page, profile.live_bytes, entries, shown.len());
+    rest(page, profile.live_bytes, &shown);
 }
 
 /// What the figures rest on.
 pub(super) fn footnote(page: &mut Page, profile: &ProfileStatus) {
     let samples = counted(profile.samples, "sample");
+    let mut text = format!("{samples} in all; ± bounds the 95 % confidence interval");
+    let finer = profile.sample_bytes / 8;
+    if ratio(profile.peak_error_bytes, profile.peak_bytes) > 0.1 && finer >= 1024 {
+        text += &format!(", which --sample-bytes {}K would narrow", finer / 1024);
+    }
     page.gap();
-    page.wrap(Line::new().dim(format!("Estimated from {samples}; ± bounds the 95 % confidence interval.")), 0);
+    page.wrap(Line::new().dim(text + "."), 0);
     if profile.lost_samples > 0 {
         let lost = counted(profile.lost_samples, "sample");
         page.wrap(Line::new().with(Role::Warning, format!("{lost} lost: the figures are too low.")), 0);
@@ -92,10 +97,16 @@ pub(super) fn function(frame: &Frame) -> &str {
     }
 }
 
-fn worth_showing<'e, 'a>(entries: &'e [Entry<'a>], rows: usize) -> &'e [Entry<'a>] {
-    let worth = entries.iter().take(rows).enumerate();
-    let shown = worth.take_while(|(index, entry)| *index < 3 || entry.share >= LEAST_SHARE).count();
-    &entries[..shown]
+/// The first entry, and those that are no noise: a share worth a row, an interval that leaves some of it.
+fn worth_showing<'e, 'a>(entries: &'e [Entry<'a>], rows: usize) -> Vec<&'e Entry<'a>> {
+    let worth = |entry: &Entry<'_>| entry.share >= LEAST_SHARE && entry.error_bytes <= entry.bytes;
+    entries
+        .iter()
+        .take(rows)
+        .enumerate()
+        .filter(|(index, entry)| *index == 0 || worth(entry))
+        .map(|(_, entry)| entry)
+        .collect()
 }
 
 /// One line of a table before its columns are known.
@@ -172,8 +183,8 @@ fn steps(entry: &Entry<'_>, limit: usize, names: &ShortNames<'_>) -> Vec<Row> {
 }
 
 /// What the rows shown leave out of the whole.
-fn rest(page: &mut Page, total_bytes: u64, entries: &[Entry<'_>], shown: usize) {
-    let listed = entries[..shown].iter().fold(0u64, |sum, entry| sum.saturating_add(entry.bytes));
+fn rest(page: &mut Page, total_bytes: u64, shown: &[&Entry<'_>]) {
+    let listed = shown.iter().fold(0u64, |sum, entry| sum.saturating_add(entry.bytes));
     let rest = total_bytes.saturating_sub(listed);
     let share = ratio(rest, total_bytes);
     if share < 0.005 {
@@ -192,11 +203,11 @@ fn print(page: &mut Page, rows: Vec<Row>) {
     let bars = if page.color && page.columns >= 110 { BAR_COLUMNS + 2 } else { 0 };
     let blank = " ".repeat(if narrow { 4 } else { figures + bars });
     let room = page.columns.saturating_sub(blank.len());
-    let widest = |headlines: bool, width: &dyn Fn(&Row) -> usize| {
+    let widest = |own: bool, width: &dyn Fn(&Row) -> usize| {
         let rows = rows.iter().filter(|row| !row.place.is_empty());
-        rows.filter(|row| !headlines || row.figures.is_some()).map(width).max().unwrap_or(0)
+        rows.filter(|row| !own || !row.dim).map(width).max().unwrap_or(0)
     };
-    // The headlines decide how wide a column may be; a long name in a library gives way to the source.
+    // The program's own frames decide how wide a column may be; a long name in a library gives way to the source.
     let fit = |width: &dyn Fn(&Row) -> usize| {
         let most = widest(true, width).max(room / 4).min(room / 3);
         widest(false, width).min(most).max(6)

@@ -187,9 +187,7 @@ fn what_the_top_line_still_held_is_said_and_no_more() {
     profile.at_peak[0].share = 0.97;
     let text = plain(&status);
     assert!(
-        text.contains(
-            "Nearly all of the peak came from cache.py:9 (Session.remember), which still held 61 MiB at exit."
-        ),
+        text.contains("Nearly all of the peak came from cache.py:9 (Session.remember); still 61 MiB at exit."),
         "{text}"
     );
     assert!(!text.contains("grew"), "growth is not in the record: {text}");
@@ -235,10 +233,21 @@ fn the_allocator_stayed_cpythons() {
 }
 
 #[test]
-fn an_interval_wider_than_its_estimate_is_not_spelled_out() {
+fn sites_that_may_be_nothing_are_counted_with_the_rest() {
     let mut status = typical();
     profile(&mut status).at_peak[3].error_bytes = 23 * MIB;
+    assert!(!plain(&status).contains("(no Python frame)"), "{}", plain(&status));
+    // Unless there is nothing else to name.
+    profile(&mut status).at_peak.drain(..3);
     assert!(plain(&status).contains("6.0 MiB >100 %   2 %  (no Python frame)"), "{}", plain(&status));
+}
+
+#[test]
+fn a_wide_interval_comes_with_its_remedy() {
+    let mut status = typical();
+    assert!(!plain(&status).contains("--sample-bytes"));
+    profile(&mut status).peak_error_bytes = 60 * MIB;
+    assert!(plain(&status).contains("confidence interval, which --sample-bytes 64K would narrow."));
 }
 
 #[test]
