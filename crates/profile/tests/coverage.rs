@@ -5,7 +5,7 @@
 
 use heapkeeper_profile::{Code, Estimate, Gaps, NodeId, Tables, ThreadId};
 
-const MEAN: u64 = 16 << 10;
+const MEAN: u64 = 4 << 10;
 const RUNS: u64 = 1_000;
 const SITES: usize = 8;
 /// The last site allocates this share of the others' blocks: mostly unseen by the sampler.
@@ -35,8 +35,8 @@ impl Mix {
     fn size(self, random: &mut Random) -> usize {
         let size = match self {
             Mix::Small => 16 + random.below(497),
-            Mix::Large => (256 << 10) + random.below(1 << 20),
-            Mix::Middle => 2_048 + random.below(64 << 10),
+            Mix::Large => (64 << 10) + random.below(256 << 10),
+            Mix::Middle => 512 + random.below(16 << 10),
             Mix::Mixed => match random.below(100) {
                 0 => return Mix::Large.size(random),
                 1..=5 => return Mix::Middle.size(random),
@@ -49,10 +49,10 @@ impl Mix {
     /// Blocks of a program, so that each takes some hundreds of samples.
     fn blocks(self) -> usize {
         match self {
-            Mix::Small => 15_000,
+            Mix::Small => 4_000,
             Mix::Large => 300,
             Mix::Middle => 400,
-            Mix::Mixed => 3_000,
+            Mix::Mixed => 1_500,
         }
     }
 }
