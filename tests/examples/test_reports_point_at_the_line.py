@@ -5,6 +5,7 @@ The line is looked up by the marker comment that stands on it, so that editing a
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -25,8 +26,9 @@ CASES = [
 ]
 
 
+@functools.cache
 def heapkeeper_run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Runs the command from the folder above the examples, as their docstrings say. The sampler's seed is fixed."""
+    """Runs the command from the folder above the examples, as their docstrings say, once. The sampler's seed is fixed."""
     variables = {name: value for name, value in os.environ.items() if not name.startswith(("HEAPKEEPER", "PYTHON"))}
     variables |= {"HEAPKEEPER": "seed=1", "PYTHONIOENCODING": "utf-8"}
     answer = subprocess.run(
@@ -83,7 +85,7 @@ def test_the_reports_third_line_names_it(example: str, marker: str, remedy: str)
     assert f"of the peak came from {example}:{line} (" in report[2]
     source = (EXAMPLES / example).read_text(encoding="utf-8").splitlines()[line - 1]
     row = next(row for row in report[4:] if f"{example}:{line} " in row)
-    assert source.split()[0] in row, "the row shows the source line"
+    assert source.strip()[:12] in row, "the row shows the source line, or its beginning"
 
 
 def test_only_the_leak_is_still_there_at_exit() -> None:
