@@ -21,7 +21,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use crate::arena::Arena;
 use crate::lock::Lock;
 use crate::os;
-use crate::pool::{Pool, PoolPtr};
+use crate::pool::{NO_SLOT, Pool, PoolPtr};
 use crate::runs::FreeRuns;
 use crate::size::{ARENA_BYTES, ARENA_SHIFT, SLOT_BYTES, SLOT_SHIFT, SLOTS_PER_ARENA, round_up};
 
@@ -31,15 +31,22 @@ const MAX_HEAPS: usize = 4096;
 /// Smallest reservation worth having: 16 MiB.
 const MIN_RESERVE_BYTES: usize = 8 * ARENA_BYTES;
 
+/// Largest reservation: 32 TiB, so that slots have 32-bit numbers.
+const MAX_RESERVE_BYTES: usize = (NO_SLOT as usize + 1) / 2 * SLOT_BYTES;
+
 /// Held bytes from which new arenas ask for huge pages: **16 MiB**. See [`HugePages::Auto`].
 const HUGE_FROM_BYTES: usize = 8 * ARENA_BYTES;
 
-/// Free memory kept for reuse is at most this share of the recent peak: a **quarter** …
-const RETAIN_SHARE: usize = 4;
+/// How long it remembers that it held that much: **4 s**.
+const HUGE_FOR_MS: u64 = 4000;
+
+/// Free memory kept for reuse is at most this share of the recent peak: a **fifth** …
+const RETAIN_SHARE: usize = 5;
 /// … and never more than **32 MiB**, however long the program then sits still.
 const RETAIN_MAX_BYTES: usize = 32 << 20;
-/// The recent peak falls towards what is held by an eighth of the difference every 128 ms.
-const DECAY_STEP_MS: u64 = 128;
+/// The recent peak falls towards what is held by a quarter of the difference every 8 ms: to half in 20 ms. That is long
+/// enough for programs that build and drop in turns, which are who gains from kept memory.
+const DECAY_STEP_MS: u64 = 8;
 
 /// Beyond the limit, small blocks may take this much more once a request has been refused, so that whoever handles the
 /// refusal can: **1 MiB**, or a sixteenth of the limit where that is less.
@@ -48,7 +55,7 @@ const GRACE_MAX_BYTES: usize = 1 << 20;
 /// When arenas ask for huge pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HugePages {
-    /// **Default.** Arenas taken while the heap holds, or recently held, at least 16 MiB ask for one: from there on the
+    /// **Default.** Arenas taken while the heap holds at least 16 MiB, or did in the last 4 s, ask for one: from there on the
     /// most that a huge page can waste (less than one arena) is small beside the heap, and each one spares 512 page
     /// faults and as many TLB entries. Smaller processes never pay. Where the kernel allows none, nothing changes.
     Auto,
@@ -137,6 +144,7 @@ pub(crate) struct State {
     pub retained_slots: usize,
     recent_peak: usize,
     decayed_at_ms: u64,
+    large_until_ms: u64,
     heaps: [u64; MAX_HEAPS / 64],
     handler: Option<LimitHandler>,
 }
@@ -149,16 +157,21 @@ unsafe impl Send for Range {}
 
 impl Range {
     /// Reserve up to `max_bytes` of address space for arenas (1 TiB is a good choice: it costs nothing until used), less
-    /// where the system refuses: halved until it agrees, and at most half of what `ulimit -v` leaves.
+    /// where the system refuses: halved until it agrees, at most half of what `ulimit -v` leaves, at most `ulimit -d`, and at
+    /// most 32 TiB.
     ///
     /// The range lives until [`Range::release`].
     ///
     /// # Errors
     /// [`ReserveError::NoAddressSpace`] if not even 16 MiB can be had.
     pub fn reserve(max_bytes: usize) -> Result<&'static Range, ReserveError> {
-        let mut bytes = max_bytes.max(MIN_RESERVE_BYTES);
+        let mut bytes = max_bytes.clamp(MIN_RESERVE_BYTES, MAX_RESERVE_BYTES);
         if let Some(left) = os::address_space_left() {
             bytes = bytes.min(left / 2);
+        }
+        // More could never be written to; and the tables count as data as well, a 500th of the range.
+        if let Some(limit) = os::data_limit() {
+            bytes = bytes.min(limit);
         }
         bytes &= !(ARENA_BYTES - 1);
         while bytes >= MIN_RESERVE_BYTES {
@@ -218,6 +231,7 @@ impl Range {
                     retained_slots: 0,
                     recent_peak: 0,
                     decayed_at_ms: os::monotonic_ms(),
+                    large_until_ms: 0,
                     heaps: [0; MAX_HEAPS / 64],
                     handler: None,
                 }),
@@ -432,8 +446,12 @@ impl Range {
     }
 
     /// Whether an arena taken now should ask for huge pages.
-    pub(crate) fn wants_huge(&self, state: &State) -> bool {
-        self.huge_allowed.load(Relaxed) && self.held.load(Relaxed).max(state.recent_peak) >= HUGE_FROM_BYTES
+    pub(crate) fn wants_huge(&self, state: &mut State) -> bool {
+        let now = os::monotonic_ms();
+        if self.held.load(Relaxed) >= HUGE_FROM_BYTES {
+            state.large_until_ms = now + HUGE_FOR_MS;
+        }
+        now < state.large_until_ms && self.huge_allowed.load(Relaxed)
     }
 
     /// How many bytes of free memory to keep for reuse right now.
@@ -444,7 +462,7 @@ impl Range {
         if steps > 0 {
             state.decayed_at_ms = now;
             for _ in 0..steps.min(64) {
-                state.recent_peak -= state.recent_peak.saturating_sub(held) / 8;
+                state.recent_peak -= state.recent_peak.saturating_sub(held) / 4;
             }
         }
         state.recent_peak = state.recent_peak.max(held);

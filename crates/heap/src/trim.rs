@@ -2,7 +2,7 @@
 //!
 //! Arenas that become empty go back to the range, which keeps a bounded share for reuse (`runs.rs`). What is left here
 //! are free slots between used ones. They are kept while they are few beside what the heap holds: below
-//! `held / 4 + 512 KiB`; above it they go back to the OS, emptiest arenas first. An arena on a huge page is left whole
+//! `held / 8 + 256 KiB`; above it they go back to the OS, emptiest arenas first. An arena on a huge page is left whole
 //! unless it is nearly empty, for giving back a part would split it.
 
 use core::ptr;
@@ -12,8 +12,8 @@ use crate::heap::Heap;
 use crate::pool::{NO_SLOT, PoolPtr, no_pool};
 use crate::size::{SLOT_BYTES, SLOTS_PER_ARENA};
 
-/// Free slots that a heap always may keep: 512 KiB.
-const RETAIN_MIN_SLOTS: usize = 32;
+/// Free slots that a heap always may keep: 256 KiB.
+const RETAIN_MIN_SLOTS: usize = 16;
 
 /// A huge arena with at least this many free slots may be split to give them back.
 const SPLIT_HUGE_FROM: usize = 112;
@@ -23,8 +23,8 @@ impl Heap {
     #[inline]
     pub(crate) fn trim_if_due(&mut self) {
         let held_slots = self.held_bytes / SLOT_BYTES;
-        if self.retained_slots > held_slots / 4 + RETAIN_MIN_SLOTS {
-            self.give_back_slots(held_slots / 8, false);
+        if self.retained_slots > held_slots / 8 + RETAIN_MIN_SLOTS {
+            self.give_back_slots(held_slots / 16, false);
         }
     }
 
