@@ -45,7 +45,7 @@ def install(*, profile="sample", sample_bytes=512 * 1024, max_heap=None, seed=No
     settings = _settings.Settings()
     settings.profile = _settings.choice(profile, _settings.PROFILES)
     settings.sample_bytes = _settings.positive_size(sample_bytes)
-    settings.max_heap = None if max_heap is None else _settings.positive_size(max_heap)
+    settings.max_heap = None if max_heap is None else _settings.heap_limit(max_heap)
     settings.seed = None if seed is None else _settings.seed(str(seed))
     reason = _settings.install(settings)
     if reason is not None:
@@ -90,10 +90,10 @@ def limit(size):
     """
     from heapkeeper import _native, _settings
 
-    size_bytes = 0 if size is None else _settings.positive_size(size)
+    limit_bytes = 0 if size is None else _settings.heap_limit(size)
     if not _native.installed():
         raise NotInstalledError("this process runs on CPython's allocator; call heapkeeper.install() first")
-    _native.limit(size_bytes)
+    _native.limit(limit_bytes)
 
 
 def trim():

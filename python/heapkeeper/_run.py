@@ -117,7 +117,7 @@ _VALUES = {
     "--profile": ("profile", lambda value: _settings.choice(value, _settings.PROFILES)),
     "--sample-bytes": ("sample_bytes", _settings.positive_size),
     "--allocator": ("allocator", lambda value: _settings.choice(value, _settings.ALLOCATORS)),
-    "--max-heap": ("max_heap", _settings.positive_size),
+    "--max-heap": ("max_heap", _settings.heap_limit),
 }
 
 

@@ -3,7 +3,7 @@
     HEAPKEEPER = "1" | "on" | "0" | "off" | "" | ITEM ("," ITEM)*
     ITEM       = "profile=" ("sample" | "off")      default sample
                | "sample-bytes=" SIZE               mean distance between samples, default 512K
-               | "max-heap=" SIZE                   hard limit, default none
+               | "max-heap=" SIZE                   hard limit, 1M at least, default none
                | "allocator=" ("heapkeeper" | "cpython")
                | "report" | "report=" PID           report at exit: in every process, or in that one
                | "json"                             the report as one JSON object
@@ -20,6 +20,9 @@ from heapkeeper import SettingsError
 PROFILES = ("sample", "off")
 ALLOCATORS = ("heapkeeper", "cpython")
 DEFAULT_SAMPLE_BYTES = 512 * 1024
+
+# An interpreter that has just started needs 0.8 MiB (3.12): less would kill the program before its first line.
+MIN_HEAP_LIMIT_BYTES = 2**20
 
 # The value of Settings.report that stands for every process; a positive one is a pid.
 EVERY_PROCESS = 0
@@ -80,6 +83,14 @@ def positive_size(value):
     return size_bytes
 
 
+def heap_limit(value):
+    """Bytes of a SIZE, given as an int or as text, that an interpreter can live on. Raises SettingsError."""
+    limit_bytes = positive_size(value)
+    if limit_bytes < MIN_HEAP_LIMIT_BYTES:
+        raise SettingsError(f"{value!r} is less than an interpreter needs to start; 1M at least")
+    return limit_bytes
+
+
 def choice(value, choices):
     """The value, if it is one of the choices. Raises SettingsError."""
     if value not in choices:
@@ -118,7 +129,7 @@ def _parse_item(settings, item):
     elif key == "sample-bytes":
         settings.sample_bytes = _in_item(item, positive_size, value)
     elif key == "max-heap":
-        settings.max_heap = _in_item(item, positive_size, value)
+        settings.max_heap = _in_item(item, heap_limit, value)
     elif key == "seed":
         settings.seed = _in_item(item, seed, value)
     else:

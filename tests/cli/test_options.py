@@ -22,6 +22,7 @@ pytestmark = pytest.mark.core
         (["run", "--max-heap", "-5", "app.py"], "--max-heap: '-5' is not a size"),
         (["run", "--max-heap", "", "app.py"], "--max-heap: '' is not a size"),
         (["run", "--max-heap", "0", "app.py"], "above 0"),
+        (["run", "--max-heap", "1023K", "app.py"], "less than an interpreter needs"),
         (["run", "--max-heap", "9" * 5000, "app.py"], "more memory than a process can address"),
         (["run", "--max-heap"], "--max-heap needs a value"),
         (["run", "--sample-bytes", "often", "app.py"], "--sample-bytes: 'often' is not a size"),
@@ -83,6 +84,20 @@ def test_options_change_what_the_environment_asks_for(driver):
     assert outcome.stdout == f"max-heap={2**31},seed=7,log=processes\n"
     assert outcome.stderr == ""
     assert driver.run("-q", "-c", look, env={"HEAPKEEPER": "off"}).stdout == "on\n"
+
+
+@pytest.mark.parametrize("size", ["1M", "64M"])
+def test_limit(driver, size):
+    code = """
+def hog(): return [bytes(1 << 20) for _ in range(200)]
+try: hog()
+except MemoryError: print("caught")
+print(len([bytes(100) for _ in range(1000)]), flush=True)
+hog()
+"""
+    outcome = driver.run("-q", "--max-heap", size, "-c", code)
+    assert (outcome.status, outcome.stdout) == (1, "caught\n1000\n")
+    assert outcome.stderr.endswith("MemoryError\n")
 
 
 def test_allocator_cpython(driver):
