@@ -75,10 +75,29 @@ def report(columns=100):
 
 
 def where(obj):
-    """Where one object lives: its arena, pool, block and size class on our heap, or that it is not ours."""
+    """Where one object lives, as a dict.
+
+    address, type, refcount (the reference that this call holds included, as with sys.getrefcount), immortal, interned,
+    tracked (by the cyclic collector), generation (0 to 2, None for an object that is in none), owner: "heapkeeper",
+    "static" (part of the interpreter's own image) or "cpython" (allocated before us, or by somebody else). For objects of
+    ours also heap, arena, tier ("block" or "span"), block_bytes, offset_bytes (of the object in its block: the collector's
+    header comes before it), and for blocks size_class, pool, block.
+
+    Looks through all objects that the collector tracks: about 20 ms a million.
+    """
+    import gc
+
     from heapkeeper import _native
 
-    return _native.where(obj)
+    place = _native.where(obj)
+    place["tracked"] = gc.is_tracked(obj)
+    place["generation"] = None
+    if place["tracked"]:
+        for generation in range(3):
+            if any(other is obj for other in gc.get_objects(generation=generation)):
+                place["generation"] = generation
+                break
+    return place
 
 
 def limit(size):
