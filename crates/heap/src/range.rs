@@ -21,7 +21,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use crate::arena::Arena;
 use crate::lock::Lock;
 use crate::os;
-use crate::pool::{NO_SLOT, Pool, PoolPtr};
+use crate::pool::{Pool, PoolPtr};
 use crate::runs::FreeRuns;
 use crate::size::{ARENA_BYTES, ARENA_SHIFT, SLOT_BYTES, SLOT_SHIFT, SLOTS_PER_ARENA, round_up};
 
@@ -32,7 +32,7 @@ const MAX_HEAPS: usize = 4096;
 const MIN_RESERVE_BYTES: usize = 8 * ARENA_BYTES;
 
 /// Largest reservation: 32 TiB, so that slots have 32-bit numbers.
-const MAX_RESERVE_BYTES: usize = (NO_SLOT as usize + 1) / 2 * SLOT_BYTES;
+const MAX_RESERVE_BYTES: usize = (1 << 31) * SLOT_BYTES;
 
 /// Held bytes from which new arenas ask for huge pages: **16 MiB**. See [`HugePages::Auto`].
 const HUGE_FROM_BYTES: usize = 8 * ARENA_BYTES;
@@ -40,8 +40,8 @@ const HUGE_FROM_BYTES: usize = 8 * ARENA_BYTES;
 /// How long it remembers that it held that much: **4 s**.
 const HUGE_FOR_MS: u64 = 4000;
 
-/// Free memory kept for reuse is at most this share of the recent peak: a **fifth** …
-const RETAIN_SHARE: usize = 5;
+/// Free memory kept for reuse is at most this share of the recent peak: an **eighth** …
+const RETAIN_SHARE: usize = 8;
 /// … and never more than **32 MiB**, however long the program then sits still.
 const RETAIN_MAX_BYTES: usize = 32 << 20;
 /// The recent peak falls towards what is held by a quarter of the difference every 8 ms: to half in 20 ms. That is long
