@@ -84,10 +84,12 @@ impl Range {
                     }
                 }
                 kind @ (ArenaKind::Span | ArenaKind::SpanInterior) => {
-                    let first = if kind == ArenaKind::Span { index } else { index - (*arena).run as usize };
+                    // Another thread's span may be in the making: then its arenas do not lead to a first one yet.
+                    let back = if kind == ArenaKind::Span { 0 } else { (*arena).run as usize };
+                    let first = index.checked_sub(back)?;
                     let start = self.arena_start(first).addr();
                     let block_bytes = (*self.arena(first)).span_bytes;
-                    if address.addr() - start >= block_bytes {
+                    if (*self.arena(first)).kind != ArenaKind::Span || address.addr() - start >= block_bytes {
                         return None;
                     }
                     Some(Location { heap: (*arena).owner, arena: first, start, block_bytes, tier: Tier::ArenaSpan })

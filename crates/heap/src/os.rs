@@ -29,14 +29,7 @@ pub(crate) fn reserve_table(bytes: usize) -> Option<NonNull<u8>> {
 fn map(bytes: usize, protection: libc::c_int, flags: libc::c_int) -> Option<NonNull<u8>> {
     // SAFETY: an anonymous private mapping at an address of the kernel's choice touches nothing that exists.
     let address = unsafe {
-        libc::mmap(
-            core::ptr::null_mut(),
-            bytes,
-            protection,
-            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | flags,
-            -1,
-            0,
-        )
+        libc::mmap(core::ptr::null_mut(), bytes, protection, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | flags, -1, 0)
     };
     if address == libc::MAP_FAILED { None } else { NonNull::new(address.cast()) }
 }
@@ -59,13 +52,30 @@ pub(crate) unsafe fn make_writable(start: *mut u8, bytes: usize) -> bool {
     unsafe { libc::mprotect(start.cast(), bytes, libc::PROT_READ | libc::PROT_WRITE) == 0 }
 }
 
-/// Give the memory behind `[start, start + bytes)` back; it reads as zeros afterwards.
+/// Give the memory behind `[start, start + bytes)` back; it reads as zeros afterwards. The kernel keeps locked memory
+/// (`mlockall`): then it is written with zeros, for that is what callers build on.
+///
+/// # Safety
+/// The range lies in one reservation, is writable, and holds nothing that is needed.
+pub(crate) unsafe fn decommit(start: *mut u8, bytes: usize) {
+    // SAFETY: the caller owns the reservation, and needs nothing of what it holds; the kernel says EINVAL of memory that is
+    // there, and locked.
+    unsafe {
+        if libc::madvise(start.cast(), bytes, libc::MADV_DONTNEED) != 0 && *libc::__errno_location() == libc::EINVAL {
+            start.write_bytes(0, bytes);
+        }
+    }
+}
+
+/// Put `[start, start + bytes)` back to how `reserve` left it: no memory, no access, nothing counted as committed.
+/// Also mends a hole in the reservation.
 ///
 /// # Safety
 /// The range lies in one reservation and holds nothing that is needed.
-pub(crate) unsafe fn decommit(start: *mut u8, bytes: usize) -> bool {
-    // SAFETY: the caller owns the reservation.
-    unsafe { libc::madvise(start.cast(), bytes, libc::MADV_DONTNEED) == 0 }
+pub(crate) unsafe fn reserve_again(start: *mut u8, bytes: usize) -> bool {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
+    // SAFETY: the caller owns the addresses, so that replacing what is mapped there touches nobody else.
+    unsafe { libc::mmap(start.cast(), bytes, libc::PROT_NONE, flags, -1, 0) != libc::MAP_FAILED }
 }
 
 /// Ask for huge pages (or, with `wanted` false, for none) behind this range.
@@ -79,11 +89,19 @@ pub(crate) unsafe fn advise_huge(start: *mut u8, bytes: usize, wanted: bool) -> 
 }
 
 /// Move the memory behind `[from, from + bytes)` to `[to, to + bytes)` without copying it. `from` stays mapped, and empty.
-/// False (and nothing moved) where the kernel cannot (before Linux 5.7).
+/// False, and nothing moved, where the kernel cannot: always before Linux 5.7. From then to 6.16 a refusal may come after
+/// it unmapped `to`: there is a hole then that `reserve_again` must mend. Those kernels also refuse to move more than one
+/// mapping at a time, and 6.17 may stop half-way, so a caller moves no more than what is sure to be one mapping.
 ///
 /// # Safety
 /// Both ranges lie in one reservation, are writable, do not overlap, and nothing at `to` is needed.
 pub(crate) unsafe fn move_memory(from: *mut u8, to: *mut u8, bytes: usize) -> bool {
+    #[cfg(test)]
+    if refusal::is_due() {
+        // SAFETY: as below. This is what kernels up to 6.16 leave behind.
+        unsafe { libc::munmap(to.cast(), bytes) };
+        return false;
+    }
     // SAFETY: both ranges are the caller's; MREMAP_DONTUNMAP keeps `from` reserved, so that nobody else maps there.
     let moved = unsafe {
         libc::mremap(
@@ -99,13 +117,24 @@ pub(crate) unsafe fn move_memory(from: *mut u8, to: *mut u8, bytes: usize) -> bo
 
 /// Bytes of address space that this process may still map, if its limit (`ulimit -v`) is finite.
 pub(crate) fn address_space_left() -> Option<usize> {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: getrlimit writes the structure it is given.
-    if unsafe { libc::getrlimit(libc::RLIMIT_AS, &mut limit) } != 0 || limit.rlim_cur == libc::RLIM_INFINITY {
+    let limit = finite(|limit| unsafe { libc::getrlimit(libc::RLIMIT_AS, limit) })?;
+    Some(limit.saturating_sub(mapped_bytes().unwrap_or(0)))
+}
+
+/// Bytes of private writable memory that this process may have, if that limit (`ulimit -d`) is finite.
+pub(crate) fn data_limit() -> Option<usize> {
+    // SAFETY: getrlimit writes the structure it is given.
+    finite(|limit| unsafe { libc::getrlimit(libc::RLIMIT_DATA, limit) })
+}
+
+/// The soft limit that `read` finds, if there is one.
+fn finite(read: impl FnOnce(*mut libc::rlimit) -> libc::c_int) -> Option<usize> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    if read(&mut limit) != 0 || limit.rlim_cur == libc::RLIM_INFINITY {
         return None;
     }
-    let limit = usize::try_from(limit.rlim_cur).ok()?;
-    Some(limit.saturating_sub(mapped_bytes().unwrap_or(0)))
+    usize::try_from(limit.rlim_cur).ok()
 }
 
 /// Bytes of address space mapped by this process: the first field of /proc/self/statm.
@@ -153,5 +182,32 @@ pub(crate) fn wake_one(word: &AtomicU32) {
     // SAFETY: the kernel uses the address as a key only.
     unsafe {
         libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, 1);
+    }
+}
+
+/// Lets tests see what a kernel does that refuses to move memory.
+#[cfg(test)]
+pub(crate) mod refusal {
+    use core::cell::Cell;
+
+    std::thread_local! {
+        /// Moves of this thread that are still granted.
+        static GRANTED: Cell<usize> = const { Cell::new(usize::MAX) };
+    }
+
+    /// Refuse all moves of this thread after the next `granted` ones.
+    pub(crate) fn after(granted: usize) {
+        GRANTED.set(granted);
+    }
+
+    pub(super) fn is_due() -> bool {
+        GRANTED.with(|granted| match granted.get() {
+            usize::MAX => false,
+            0 => true,
+            n => {
+                granted.set(n - 1);
+                false
+            }
+        })
     }
 }

@@ -245,8 +245,7 @@ impl Range {
     /// # Safety
     /// No heap, block or reference of this range is used afterwards.
     pub unsafe fn release(&'static self) {
-        let (mapping, mapping_bytes, tables_bytes) =
-            (self.mapping, self.mapping_bytes, self.tables_bytes);
+        let (mapping, mapping_bytes, tables_bytes) = (self.mapping, self.mapping_bytes, self.tables_bytes);
         let tables = (&raw const *self).cast_mut().cast::<u8>();
         // SAFETY: the caller vouches that nothing refers to either; the range itself lies at the start of the tables.
         unsafe {
@@ -403,9 +402,7 @@ impl Range {
         let grace = if small && self.refused.load(Relaxed) { grace_bytes(limit) } else { 0 };
         let most = limit.saturating_add(grace);
         // Compare first, then add: a request far beyond the limit must not make those of other threads fail meanwhile.
-        self.held
-            .fetch_update(Relaxed, Relaxed, |held| held.checked_add(bytes).filter(|held| *held <= most))
-            .is_ok()
+        self.held.fetch_update(Relaxed, Relaxed, |held| held.checked_add(bytes).filter(|held| *held <= most)).is_ok()
     }
 
     /// After memory was charged and also found: keep the peak up to date.

@@ -16,6 +16,10 @@ use crate::size::{ARENA_BYTES, SLOT_BYTES, SLOTS_PER_ARENA};
 /// Bins: runs of 1, 2–3, 4–7, … arenas. 2^20 arenas are 2 TiB.
 const BINS: usize = 21;
 
+/// A run of so many arenas that goes back to the OS also stops counting as committed: **64**, 128 MiB. The kernel refuses
+/// to fork where one mapping counts for more than all memory (`vm.overcommit_memory` 0), however little of it is in use.
+const RENEW_FROM_ARENAS: usize = 64;
+
 /// Heads of the lists of free runs.
 pub(crate) struct FreeRuns {
     clean: [u32; BINS],
@@ -44,7 +48,7 @@ impl Range {
             self.note_held(state);
             let first = self.find_arenas(state, count)?;
             if !self.make_arenas_writable(first, count) {
-                self.put_run(state, first, count, true);
+                self.put_run(state, first, count, self.any_dirty(first, count));
                 return None;
             }
             let huge = self.wants_huge(state);
@@ -89,7 +93,29 @@ impl Range {
         }
         // A small range that is nearly used up: dirty and clean neighbours may make a run together.
         self.purge(state, 0);
-        self.take_run(state, count, false)
+        self.take_run(state, count, false).or_else(|| self.take_last_run(state, count))
+    }
+
+    /// Take `count` arenas that begin in the free run below the frontier and end above it. All runs are clean.
+    fn take_last_run(&self, state: &mut State, count: usize) -> Option<usize> {
+        let frontier = state.frontier as usize;
+        // SAFETY: read under the lock; the last arena of a free run carries its length.
+        let run = unsafe {
+            let last = &*self.arena(frontier.checked_sub(1)?);
+            if last.kind == ArenaKind::Free { last.run as usize } else { 0 }
+        };
+        if run == 0 || run + self.arenas() - frontier < count {
+            return None;
+        }
+        self.unlink_run(state, frontier - run, run, false);
+        state.frontier = (frontier - run + count) as u32;
+        Some(frontier - run)
+    }
+
+    /// Whether any of these arenas, which are free or about to be, may hold anything but zeros.
+    fn any_dirty(&self, first: usize, count: usize) -> bool {
+        // SAFETY: the arenas are under the lock or the caller's.
+        (first..first + count).any(|index| unsafe { (*self.arena(index)).dirty != 0 })
     }
 
     /// Take `count` arenas out of the smallest bin that has a run of that length, splitting it.
@@ -224,13 +250,43 @@ impl Range {
     }
 
     fn clean_arenas(&self, state: &mut State, first: usize, count: usize) {
-        // SAFETY: these arenas are free; what they hold is garbage.
+        for index in first..first + count {
+            // SAFETY: these arenas are free.
+            state.retained_slots -= unsafe { (*self.arena(index)).dirty.count_ones() as usize };
+        }
+        // SAFETY: what they hold is garbage.
         unsafe {
+            if count >= RENEW_FROM_ARENAS && self.renew_arenas(first, count) {
+                return;
+            }
             os::decommit(self.arena_start(first), count * ARENA_BYTES);
             for index in first..first + count {
-                state.retained_slots -= (*self.arena(index)).dirty.count_ones() as usize;
                 (*self.arena(index)).dirty = 0;
             }
+        }
+    }
+
+    /// Put arenas back to how the reservation left them: clean, not writable, without advice. False if the kernel refuses.
+    ///
+    /// # Safety
+    /// The arenas are under the lock or the caller's, and hold nothing that is needed.
+    pub(crate) unsafe fn renew_arenas(&self, first: usize, count: usize) -> bool {
+        // SAFETY: as above.
+        unsafe {
+            let renewed = os::reserve_again(self.arena_start(first), count * ARENA_BYTES);
+            for index in first..first + count {
+                let arena = self.arena(index);
+                // After a refusal nobody knows what is there, so `make_writable` shall find out.
+                (*arena).writable = false;
+                if renewed {
+                    (*arena).dirty = 0;
+                    (*arena).huge = false;
+                }
+            }
+            if renewed {
+                os::advise_huge(self.arena_start(first), count * ARENA_BYTES, false);
+            }
+            renewed
         }
     }
 
@@ -259,7 +315,7 @@ impl Range {
                 }
             }
             if !self.make_arenas_writable(start, more) {
-                self.put_run(state, start, more, true);
+                self.put_run(state, start, more, self.any_dirty(start, more));
                 return false;
             }
             let huge = self.wants_huge(state);
@@ -271,7 +327,7 @@ impl Range {
         })
     }
 
-    fn make_arenas_writable(&self, first: usize, count: usize) -> bool {
+    pub(crate) fn make_arenas_writable(&self, first: usize, count: usize) -> bool {
         let mut index = first;
         while index < first + count {
             // SAFETY: the arenas are under the lock or the caller's.

@@ -8,7 +8,7 @@
 
 use core::ptr;
 
-use crate::arena::{ArenaKind, slot_mask};
+use crate::arena::{ALL_SLOTS, ArenaKind, slot_mask};
 use crate::heap::Heap;
 use crate::os;
 use crate::pool::{NO_SLOT, Pool, SlotKind};
@@ -342,23 +342,50 @@ impl Heap {
     unsafe fn move_span(&mut self, first: usize, old_bytes: usize, new_bytes: usize) -> Option<*mut u8> {
         let (old, new) = (old_bytes.div_ceil(ARENA_BYTES), new_bytes.div_ceil(ARENA_BYTES));
         let target = self.take_span(new_bytes)?;
-        let (from, to) = (self.range.arena_start(first), self.range.arena_start(target));
         // SAFETY: both runs are this heap's, writable and apart; the target holds nothing.
         unsafe {
-            if os::move_memory(from, to, old * ARENA_BYTES) {
-                for i in 0..old {
-                    // The pages left, and with them their kind; the advice stays with the addresses on both sides.
-                    (*self.range.arena(first + i)).dirty = 0;
-                    (*self.range.arena(target + i)).huge = (*self.range.arena(first + i)).huge;
+            for i in 0..old {
+                if !self.move_arena(first + i, target + i) {
+                    // No memory for the rest: what went over comes back. The source stayed mapped.
+                    for i in 0..i {
+                        let (from, to) = (self.range.arena_start(first + i), self.range.arena_start(target + i));
+                        ptr::copy_nonoverlapping(to, from, ARENA_BYTES);
+                        (*self.range.arena(first + i)).dirty = ALL_SLOTS;
+                        (*self.range.arena(target + i)).dirty = ALL_SLOTS;
+                    }
+                    self.range.put_arenas(target, new);
+                    return None;
                 }
-            } else {
-                ptr::copy_nonoverlapping(from, to, old_bytes);
             }
             (*self.range.arena(target)).marked = (*self.range.arena(first)).marked;
             self.describe_arenas(target, new, new_bytes);
             self.range.put_arenas(first, old);
         }
-        Some(to)
+        Some(self.range.arena_start(target))
+    }
+
+    /// Move what an arena holds to another one, by remapping, else by copying. An arena is the unit because it is sure to
+    /// be one mapping for the kernel; spans that grew in place are several.
+    ///
+    /// # Safety
+    /// Both are this heap's and writable; the target holds nothing.
+    unsafe fn move_arena(&mut self, source: usize, target: usize) -> bool {
+        let (from, to) = (self.range.arena_start(source), self.range.arena_start(target));
+        // SAFETY: as above.
+        unsafe {
+            if os::move_memory(from, to, ARENA_BYTES) {
+                // The memory left, and took its kind along; the advice stays with the source's addresses too.
+                (*self.range.arena(source)).dirty = 0;
+                (*self.range.arena(target)).huge = (*self.range.arena(source)).huge;
+                return true;
+            }
+            if !self.range.renew_arenas(target, 1) || !self.range.make_arenas_writable(target, 1) {
+                return false;
+            }
+            ptr::copy_nonoverlapping(from, to, ARENA_BYTES);
+            (*self.range.arena(target)).dirty = ALL_SLOTS;
+        }
+        true
     }
 
     /// A block of at least `bytes` bytes whose address is a multiple of `align`, a power of two up to 2 MiB. Null if there

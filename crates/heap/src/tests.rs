@@ -1,8 +1,12 @@
 //! A first sign of life; the generated programs are in `tests/`.
+#![expect(
+    clippy::undocumented_unsafe_blocks,
+    reason = "blocks are allocated a few lines above, their lengths beside them"
+)]
 
 use std::vec::Vec;
 
-use crate::{CLASSES, Heap, Range, SizeClass};
+use crate::{ARENA_BYTES, CLASSES, Heap, Range, SizeClass};
 
 fn random(state: &mut u64) -> u64 {
     *state ^= *state << 13;
@@ -82,4 +86,32 @@ fn random_churn_keeps_contents_and_invariants() {
     assert_eq!((stats.held_bytes, stats.live_blocks, stats.arenas), (0, 0, 0));
     drop(heap);
     assert_eq!((range.stats().held_bytes, range.stats().retained_bytes), (0, 0));
+}
+
+/// A kernel that refuses to move memory leaves a hole at the target (Linux 5.7 to 6.16): once the copy went there.
+#[test]
+fn refused_moves_left_holes() {
+    let words = 3 * ARENA_BYTES / size_of::<usize>();
+    let range = Range::reserve(1 << 30).unwrap();
+    let mut heap = Heap::new(range).unwrap();
+    for granted in 0..=3 {
+        let block = heap.alloc(words * size_of::<usize>());
+        let behind = heap.alloc(2 * ARENA_BYTES); // so that growing in place is out
+        let ours = block.cast::<usize>();
+        (0..words).for_each(|i| unsafe { ours.add(i).write(i ^ granted) });
+        crate::os::refusal::after(granted);
+        let moved = unsafe { heap.realloc(block, 20 * ARENA_BYTES) };
+        crate::os::refusal::after(usize::MAX);
+        assert!(!moved.is_null() && moved != block);
+        (0..words).for_each(|i| unsafe { assert_eq!(moved.cast::<usize>().add(i).read(), i ^ granted) });
+        unsafe { moved.write_bytes(0xff, 20 * ARENA_BYTES) };
+        heap.check().unwrap();
+        assert!(unsafe { heap.free(behind) && heap.free(moved) });
+        // What was moved from, and to, is as good as any other memory.
+        let zeroed = heap.alloc_zeroed(40 * ARENA_BYTES);
+        let zeroed_words = 40 * ARENA_BYTES / size_of::<usize>();
+        (0..zeroed_words).for_each(|i| unsafe { assert_eq!(zeroed.cast::<usize>().add(i).read(), 0) });
+        assert!(unsafe { heap.free(zeroed) });
+    }
+    heap.check().unwrap();
 }

@@ -2,7 +2,7 @@
 
 use std::ptr;
 
-use heapkeeper_heap::{Heap, LimitHandler, Range};
+use heapkeeper_heap::{ARENA_BYTES, Heap, LimitHandler, Range};
 
 const MIB: usize = 1 << 20;
 
@@ -71,5 +71,51 @@ fn shrinking_failed_at_the_limit() {
         // SAFETY: a live block.
         assert!(unsafe { heap.free(shrunk) });
         assert!(!heap.owns(ptr::null()));
+    });
+}
+
+#[test]
+fn free_run_below_the_frontier_was_not_joined_with_fresh_arenas() {
+    with_heap(16 * MIB, |range, heap| {
+        let arenas = range.bounds().len() / ARENA_BYTES;
+        let block = heap.alloc((arenas - 3) * ARENA_BYTES);
+        // SAFETY: a live block.
+        assert!(unsafe { heap.free(block) });
+        let all = heap.alloc(arenas * ARENA_BYTES);
+        assert!(!all.is_null());
+        // SAFETY: a live block of the whole range.
+        unsafe {
+            all.write_bytes(1, arenas * ARENA_BYTES);
+            assert!(heap.free(all));
+        }
+    });
+}
+
+#[test]
+fn locked_memory_came_back_as_zeroed() {
+    with_heap(64 * MIB, |range, heap| {
+        // One span of arenas, one of slots whose arena stays in use.
+        let neighbour = heap.alloc(100);
+        for bytes in [3 * MIB, 100_000] {
+            let block = heap.alloc(bytes);
+            // SAFETY: a live block of this length; locking changes no content.
+            unsafe {
+                block.write_bytes(0xff, bytes);
+                let locked = libc::mlock(block.cast(), 65536);
+                assert_eq!(locked, 0, "needs `ulimit -l` of 64 KiB at least");
+                assert!(heap.free(block));
+            }
+            heap.trim();
+            range.trim();
+            let again = heap.alloc_zeroed(bytes);
+            assert_eq!(again, block, "the test wants the same memory again");
+            // SAFETY: a live block of this length.
+            unsafe {
+                assert!(std::slice::from_raw_parts(again, bytes).iter().all(|b| *b == 0));
+                assert!(heap.free(again));
+            }
+        }
+        // SAFETY: a live block.
+        assert!(unsafe { heap.free(neighbour) });
     });
 }

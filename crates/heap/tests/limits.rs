@@ -1,0 +1,160 @@
+//! What the system's limits (`ulimit -v`, `-d`, overcommitment) make of the heap. They hold for a process as a whole, so
+//! each test runs its work in a process of its own.
+
+use std::fs;
+use std::process::Command;
+
+use heapkeeper_heap::{Heap, Range};
+
+const MIB: usize = 1 << 20;
+const CHILD: &str = "HEAPKEEPER_TEST_CHILD";
+
+/// Run `work` in a child process: this test program again, with only the test called `name`.
+fn in_child(name: &str, work: impl FnOnce()) {
+    if std::env::var(CHILD).is_ok_and(|child| child == name) {
+        return work();
+    }
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", name, "--nocapture", "--test-threads=1"])
+        .env(CHILD, name)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+}
+
+/// A figure of /proc in bytes.
+fn proc_bytes(file: &str, field: &str) -> usize {
+    let text = fs::read_to_string(file).unwrap();
+    let line = text.lines().find(|line| line.starts_with(field)).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 1024
+}
+
+/// What `$work` says under a soft limit of `$bytes`. Nothing is asserted under it: a panic needs memory as well.
+macro_rules! under {
+    ($resource:expr, $bytes:expr, $work:expr) => {{
+        let set = |bytes: libc::rlim_t| {
+            let limit = libc::rlimit { rlim_cur: bytes, rlim_max: libc::RLIM_INFINITY };
+            // SAFETY: setrlimit reads the structure it is given.
+            assert_eq!(unsafe { libc::setrlimit($resource, &limit) }, 0);
+        };
+        set($bytes as libc::rlim_t);
+        let result = $work;
+        set(libc::RLIM_INFINITY);
+        result
+    }};
+}
+
+#[test]
+fn a_small_limit_on_address_space_makes_a_small_range() {
+    in_child("a_small_limit_on_address_space_makes_a_small_range", || {
+        let limit = proc_bytes("/proc/self/status", "VmSize:") + 200 * MIB;
+        let range = under!(libc::RLIMIT_AS, limit, Range::reserve(1 << 40)).unwrap();
+        assert!((16 * MIB..=100 * MIB).contains(&range.stats().reserved_bytes));
+        let mut heap = Heap::new(range).unwrap();
+        assert!(!heap.alloc(8 * MIB).is_null());
+        assert!(heap.alloc(200 * MIB).is_null());
+        heap.check().unwrap();
+    });
+}
+
+#[test]
+fn too_small_a_limit_on_address_space_is_an_error() {
+    in_child("too_small_a_limit_on_address_space_is_an_error", || {
+        let limit = proc_bytes("/proc/self/status", "VmSize:") + 20 * MIB;
+        let error = under!(libc::RLIMIT_AS, limit, Range::reserve(1 << 40)).unwrap_err();
+        assert!(error.to_string().contains("ulimit -v"), "{error}");
+    });
+}
+
+/// Once the tables of a range of 1 TiB used the limit up.
+#[test]
+fn a_limit_on_data_leaves_room_beside_the_tables() {
+    in_child("a_limit_on_data_leaves_room_beside_the_tables", || {
+        let limit = proc_bytes("/proc/self/status", "VmData:") + 64 * MIB;
+        let (mut heap, block, beyond) = under!(libc::RLIMIT_DATA, limit, {
+            let mut heap = Heap::new(Range::reserve(1 << 40).unwrap()).unwrap();
+            let blocks = (heap.alloc(40 * MIB), heap.alloc(40 * MIB));
+            (heap, blocks.0, blocks.1)
+        });
+        assert!(!block.is_null() && beyond.is_null());
+        // SAFETY: a live block of this length.
+        unsafe {
+            block.write_bytes(1, 40 * MIB);
+            assert!(heap.free(block));
+        }
+        heap.check().unwrap();
+    });
+}
+
+/// Once the arenas of a refused request counted as used before, were preferred, and refused again and again.
+#[test]
+fn arenas_that_are_refused_do_not_hide_those_at_hand() {
+    in_child("arenas_that_are_refused_do_not_hide_those_at_hand", || {
+        let range = Range::reserve(256 * MIB).unwrap();
+        let mut heap = Heap::new(range).unwrap();
+        let block = heap.alloc(8 * MIB);
+        // SAFETY: a live block.
+        assert!(unsafe { heap.free(block) });
+        range.trim();
+        let limit = proc_bytes("/proc/self/status", "VmData:") + MIB;
+        let refused = under!(libc::RLIMIT_DATA, limit, {
+            [64 * MIB, 8 * MIB, 64 * MIB].map(|bytes| heap.alloc(bytes).is_null())
+        });
+        assert_eq!(refused, [true, false, true]);
+        heap.check().unwrap();
+    });
+}
+
+/// Once memory that was given back still counted as committed, and the kernel refused to fork.
+#[test]
+fn what_was_given_back_does_not_hinder_a_fork() {
+    in_child("what_was_given_back_does_not_hinder_a_fork", || {
+        let memory = proc_bytes("/proc/meminfo", "MemTotal:") + proc_bytes("/proc/meminfo", "SwapTotal:");
+        let mut heap = Heap::new(Range::reserve(1 << 40).unwrap()).unwrap();
+        // Neither is touched; together they exceed all memory, and never exist at the same time.
+        for share in [70, 90] {
+            let block = heap.alloc(memory / 100 * share);
+            assert!(!block.is_null());
+            // SAFETY: a live block.
+            assert!(unsafe { heap.free(block) });
+        }
+        // SAFETY: the child does nothing but exit.
+        unsafe {
+            let child = libc::fork();
+            if child == 0 {
+                libc::_exit(7);
+            }
+            assert!(child > 0, "fork: {}", std::io::Error::last_os_error());
+            let mut status = 0;
+            assert_eq!(libc::waitpid(child, &mut status, 0), child);
+            assert_eq!(libc::WEXITSTATUS(status), 7);
+        }
+    });
+}
+
+/// A kernel that has no address space left for the move copies instead.
+#[test]
+fn spans_grow_where_the_kernel_refuses_to_move_them() {
+    in_child("spans_grow_where_the_kernel_refuses_to_move_them", || {
+        let mut heap = Heap::new(Range::reserve(256 * MIB).unwrap()).unwrap();
+        let block = heap.alloc(6 * MIB);
+        let behind = heap.alloc(2 * MIB);
+        for i in 0..6 * MIB / 8 {
+            // SAFETY: the block is this long.
+            unsafe { block.cast::<usize>().add(i).write(i) };
+        }
+        let limit = proc_bytes("/proc/self/status", "VmSize:");
+        // SAFETY: live blocks.
+        let moved = under!(libc::RLIMIT_AS, limit, unsafe { heap.realloc(block, 50 * MIB) });
+        assert!(!moved.is_null() && moved != block);
+        for i in 0..6 * MIB / 8 {
+            // SAFETY: the block is this long.
+            assert_eq!(unsafe { moved.cast::<usize>().add(i).read() }, i);
+        }
+        heap.check().unwrap();
+        // SAFETY: live blocks.
+        assert!(unsafe { heap.free(behind) && heap.free(moved) });
+        heap.check().unwrap();
+    });
+}
