@@ -20,7 +20,7 @@ mod tests;
 use heapkeeper_record::{ProfileStatus, Status};
 
 use path::ShortNames;
-use quantity::{bytes, percent, seconds};
+use quantity::{bytes, percent, ratio, seconds};
 use sites::{Entry, entries, same_line};
 use text::{Line, Role};
 
@@ -154,24 +154,30 @@ fn sites_section(page: &mut Page, profile: &ProfileStatus) {
     let at_end = entries(&profile.at_end);
     let frames = profile.at_peak.iter().chain(&profile.at_end).flat_map(|site| &site.frames);
     let names = ShortNames::new(frames.map(|frame| frame.file.as_str()));
-    if at_peak.is_empty() && at_end.is_empty() {
-        page.wrap(too_small(profile), 0);
-        return;
+    match at_peak.first() {
+        Some(top) if top.is_sure() => page.wrap(answer(top, &at_end, &names), 0),
+        _ => page.wrap(no_answer(profile), 0),
     }
-    if let Some(top) = at_peak.first() {
-        page.wrap(answer(top, &at_end, &names), 0);
+    if !at_peak.iter().chain(&at_end).any(Entry::is_seen) {
+        return;
     }
     table::at_peak(page, profile, &at_peak, &names);
     table::at_exit(page, profile, &at_end, &at_peak, &names);
     table::footnote(page, profile);
 }
 
-/// A program so small that chance took no sample of it.
-fn too_small(profile: &ProfileStatus) -> Line {
-    Line::new().plain(format!(
-        "Too little memory to name a line: one sample is taken every {} on average. --sample-bytes 16K looks closer.",
-        bytes(profile.sample_bytes)
-    ))
+/// Why no line is named: the program is small, or its memory is spread thin.
+fn no_answer(profile: &ProfileStatus) -> Line {
+    let finer = match profile.sample_bytes / 32 / 1024 {
+        0 => String::new(),
+        kib => format!(" --sample-bytes {kib}K looks closer."),
+    };
+    let distance = bytes(profile.sample_bytes);
+    Line::new().plain(if ratio(profile.peak_error_bytes, profile.peak_bytes) < 0.5 && profile.peak_bytes > 0 {
+        format!("No line stands out: the peak is spread over many, with few samples each.{finer}")
+    } else {
+        format!("Too little memory to name a line: one sample is taken every {distance} on average.{finer}")
+    })
 }
 
 /// `Half of the peak came from app.py:42 (load_rows); still 61 MiB at exit.`

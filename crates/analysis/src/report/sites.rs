@@ -20,8 +20,25 @@ pub(super) struct Entry<'a> {
     pub(super) bytes: u64,
     /// Half-width of their 95 % confidence interval: independent estimates, so squares add.
     pub(super) error_bytes: u64,
+    /// Samples behind that.
+    samples: u64,
     /// Their share of all live bytes, 0 to 1.
     pub(super) share: f64,
+}
+
+impl Entry<'_> {
+    /// Fewer samples than this may have hit any line.
+    const LEAST_SAMPLES: u64 = 3;
+
+    /// Whether its size is known well enough to be put into a sentence.
+    pub(super) fn is_sure(&self) -> bool {
+        self.error_bytes <= self.bytes
+    }
+
+    /// Whether it is known well enough for a row: by a few samples, or by a block so large that it is always sampled.
+    pub(super) fn is_seen(&self) -> bool {
+        self.is_sure() || self.samples >= Self::LEAST_SAMPLES
+    }
 }
 
 /// Groups sites by headline, largest first.
@@ -37,6 +54,7 @@ pub(super) fn entries(sites: &[Site]) -> Vec<Entry<'_>> {
                 stacks: 1,
                 bytes: site.bytes,
                 error_bytes: site.error_bytes,
+                samples: site.samples,
                 share: site.share,
             });
             continue;
@@ -47,6 +65,7 @@ pub(super) fn entries(sites: &[Site]) -> Vec<Entry<'_>> {
         entry.stacks += 1;
         entry.bytes = entry.bytes.saturating_add(site.bytes);
         entry.error_bytes = (entry.error_bytes as f64).hypot(site.error_bytes as f64) as u64;
+        entry.samples = entry.samples.saturating_add(site.samples);
         entry.share += site.share;
     }
     entries.sort_by_key(|entry| std::cmp::Reverse(entry.bytes));

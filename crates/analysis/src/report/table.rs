@@ -26,10 +26,10 @@ const BAR_COLUMNS: usize = 8;
 
 /// The table of the lines that held most at the peak, each with the way there.
 pub(super) fn at_peak(page: &mut Page, profile: &ProfileStatus, entries: &[Entry<'_>], names: &ShortNames<'_>) {
-    if entries.is_empty() {
+    let shown = worth_showing(entries, PEAK_ROWS);
+    if shown.is_empty() {
         return;
     }
-    let shown = worth_showing(entries, PEAK_ROWS);
     let rows = shown.iter().flat_map(|entry| {
         let limit = if entry.share >= 0.1 { LARGE_STEPS } else { SMALL_STEPS };
         let mut rows = vec![headline(entry, names)];
@@ -59,6 +59,11 @@ pub(super) fn at_exit(
         return;
     }
     let shown = worth_showing(entries, EXIT_ROWS);
+    if shown.is_empty() {
+        let little = format!("  {}, no line with enough of it to name", bytes(profile.live_bytes));
+        page.wrap(Line::new().strong("Still live at exit").dim(little), 0);
+        return;
+    }
     let told = worth_showing(at_peak, PEAK_ROWS);
     let rows = shown.iter().flat_map(|entry| {
         let known = told.iter().any(|other| same_line(other.headline, entry.headline));
@@ -97,16 +102,9 @@ pub(super) fn function(frame: &Frame) -> &str {
     }
 }
 
-/// The first entry, and those that are no noise: a share worth a row, an interval that leaves some of it.
+/// The entries that are no noise.
 fn worth_showing<'e, 'a>(entries: &'e [Entry<'a>], rows: usize) -> Vec<&'e Entry<'a>> {
-    let worth = |entry: &Entry<'_>| entry.share >= LEAST_SHARE && entry.error_bytes <= entry.bytes;
-    entries
-        .iter()
-        .take(rows)
-        .enumerate()
-        .filter(|(index, entry)| *index == 0 || worth(entry))
-        .map(|(_, entry)| entry)
-        .collect()
+    entries.iter().take(rows).filter(|entry| entry.share >= LEAST_SHARE && entry.is_seen()).collect()
 }
 
 /// One line of a table before its columns are known.

@@ -232,14 +232,44 @@ fn the_allocator_stayed_cpythons() {
     assert!(plain(&status).contains("CPython's own allocator served this program.\n"));
 }
 
+fn by_samples(site: &mut Site, samples: u64) {
+    site.samples = samples;
+    site.bytes = samples * 512 * KIB;
+    site.error_bytes = site.bytes + (4 - samples.min(4)) * 512 * KIB + 1;
+}
+
 #[test]
-fn sites_that_may_be_nothing_are_counted_with_the_rest() {
+fn sites_of_a_sample_or_two_are_counted_with_the_rest() {
     let mut status = typical();
-    profile(&mut status).at_peak[3].error_bytes = 23 * MIB;
+    by_samples(&mut profile(&mut status).at_peak[3], 2);
     assert!(!plain(&status).contains("(no Python frame)"), "{}", plain(&status));
-    // Unless there is nothing else to name.
-    profile(&mut status).at_peak.drain(..3);
-    assert!(plain(&status).contains("6.0 MiB >100 %   2 %  (no Python frame)"), "{}", plain(&status));
+    by_samples(&mut profile(&mut status).at_peak[3], 3);
+    assert!(plain(&status).contains("1.5 MiB >100 %   2 %  (no Python frame)"), "{}", plain(&status));
+}
+
+#[test]
+fn chance_is_not_an_answer() {
+    let mut status = typical();
+    for site in profile(&mut status).at_peak.iter_mut() {
+        by_samples(site, 1);
+    }
+    let text = plain(&status);
+    assert!(text.lines().nth(2).is_some_and(|line| line.starts_with("No line stands out: ")), "{text}");
+    assert!(!text.contains("At the peak") && text.contains("Still live at exit"), "{text}");
+
+    for site in profile(&mut status).at_end.iter_mut() {
+        by_samples(site, 1);
+    }
+    profile(&mut status).peak_bytes = 3 * MIB;
+    let text = plain(&status);
+    assert!(text.lines().nth(2).is_some_and(|line| line.starts_with("Too little memory to name a line: ")), "{text}");
+    assert!(!text.contains("At the peak") && !text.contains("Still live"), "{text}");
+
+    let mut status = typical();
+    for site in profile(&mut status).at_end.iter_mut() {
+        by_samples(site, 1);
+    }
+    assert!(plain(&status).contains("Still live at exit  90 MiB, no line with enough of it to name\n"));
 }
 
 #[test]
