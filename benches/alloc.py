@@ -33,8 +33,8 @@ PARTS = tuple(alloc_page.SECTIONS)
 ROUNDS = 7
 SUITE_ROUNDS = 3
 STARTUP_RUNS = 40
-# A load average above this before a measurement means that somebody else is at work.
-QUIET_LOAD = 0.5
+# Above this share of the processors' time, others disturb what is measured.
+QUIET_SHARE = 0.05
 
 
 def options():
@@ -90,10 +90,10 @@ def count(text):
 
 def measure(part, python, about, chosen):
     """One part on one interpreter, with what a reader needs to judge it."""
-    load = machine.load_average()
-    if load > QUIET_LOAD:
-        timing.say(f"note: load average {load} before {part}; figures for the record want a quiet machine")
-    began = time.monotonic()
+    others = machine.disturbance_now()["others"]
+    if others > QUIET_SHARE:
+        timing.say(f"note: others use {others:.0%} of the processors; figures for the record want a quiet machine")
+    began, cpu_time = time.monotonic(), machine.CpuTime.now()
     installed = about["heapkeeper"] is not None
     if part == "alloc_mix":
         result = timing.alloc_mix(python, installed, chosen.rounds, 0.1 if chosen.quick else 1)
@@ -110,7 +110,7 @@ def measure(part, python, about, chosen):
         "command": shlex.join(["python", "benches/alloc.py", *shown_arguments()]),
         "commit": machine.commit(),
         "heapkeeper": about["heapkeeper"],
-        "load": load,
+        "disturbance": machine.CpuTime.now().disturbance(cpu_time),
         "duration_s": round(time.monotonic() - began, 1),
         "machine": machine.facts(),
         "versions": {**rivals.versions(), "valgrind": machine.tool_version("valgrind", "--version")},

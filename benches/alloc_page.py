@@ -313,9 +313,11 @@ SECTIONS = {
 
 def provenance(part):
     """When, by which command, and from which commit a section's figures come."""
+    others, stolen = part["disturbance"]["others"], part["disturbance"]["stolen"]
     return (
         f"<sub>{part['date']}, heapkeeper {part['heapkeeper'] or '(not installed)'} at commit {part['commit']}, "
-        f"`{part['command']}`, {part['duration_s']:.0f} s; load average before: {part['load']}</sub>"
+        f"`{part['command']}`, {part['duration_s']:.0f} s; of the processors' time meanwhile, {others * 100:.1f} % went to "
+        f"other processes and {stolen * 100:.1f} % to other machines.</sub>"
     )
 
 

@@ -7,7 +7,10 @@ import importlib.metadata
 import json
 import os
 import platform
+import resource
 import subprocess
+import time
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -46,9 +49,38 @@ def huge_page_setting():
     return setting.partition("[")[2].partition("]")[0]
 
 
-def load_average():
-    """Processes that were running in the last minute: above a few tenths, somebody else was at work."""
-    return round(os.getloadavg()[0], 2)
+@dataclass(frozen=True)
+class CpuTime:
+    """Seconds of processor time since the machine started, and of this process and the children it has waited for."""
+
+    total_s: float
+    busy_s: float
+    stolen_s: float
+    ours_s: float
+
+    @classmethod
+    def now(cls):
+        """Read from the first line of /proc/stat: user, nice, system, idle, iowait, irq, softirq, steal."""
+        ticks = [int(word) for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+        seconds = [count / os.sysconf("SC_CLK_TCK") for count in ticks]
+        waiting_s, stolen_s = seconds[3] + seconds[4], seconds[7]
+        own = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+        ours_s = sum(usage.ru_utime + usage.ru_stime for usage in own)
+        return cls(sum(seconds), sum(seconds) - waiting_s - stolen_s, stolen_s, ours_s)
+
+    def disturbance(self, earlier):
+        """Shares of the processor time since `earlier` that went to others: to processes here, and to other machines."""
+        total_s = max(self.total_s - earlier.total_s, 1e-9)
+        others_s = (self.busy_s - earlier.busy_s) - (self.ours_s - earlier.ours_s)
+        stolen_s = self.stolen_s - earlier.stolen_s
+        return {"others": round(max(others_s / total_s, 0), 4), "stolen": round(stolen_s / total_s, 4)}
+
+
+def disturbance_now():
+    """`CpuTime.disturbance` of the second that this takes."""
+    earlier = CpuTime.now()
+    time.sleep(1)
+    return CpuTime.now().disturbance(earlier)
 
 
 def commit():

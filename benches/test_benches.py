@@ -13,6 +13,7 @@ import alloc
 import alloc_page
 import figures
 import instructions
+import machine
 import promises
 import pytest
 import rivals
@@ -86,7 +87,7 @@ def record():
         "command": "python benches/alloc.py",
         "commit": "0123456789",
         "heapkeeper": "0.1.0",
-        "load": 0.1,
+        "disturbance": {"others": 0.01, "stolen": 0.0},
         "duration_s": 12.3,
         "machine": {
             "cpu": "A Processor",
@@ -241,3 +242,10 @@ def test_bad_options_are_refused_before_anything_is_measured(arguments):
     done = subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True)
     assert done.returncode == 2
     assert "usage: alloc.py" in done.stderr
+
+
+def test_time_that_others_take_is_told_from_our_own():
+    earlier = machine.CpuTime(total_s=100, busy_s=40, stolen_s=1, ours_s=10)
+    later = machine.CpuTime(total_s=120, busy_s=52, stolen_s=2, ours_s=17)
+    assert later.disturbance(earlier) == {"others": 0.25, "stolen": 0.05}
+    assert machine.CpuTime.now().total_s > machine.CpuTime.now().busy_s > 0
