@@ -1,8 +1,11 @@
 //! The consistency checker: each invariant of the tables as an equation, for tests and for `is_valid` in debug builds.
+//! `Heap::check` looks at what a heap owns, `Range::check` at what nobody owns.
 
 use crate::arena::{Arena, ArenaKind, NO_ARENA};
 use crate::heap::Heap;
 use crate::pool::{ALWAYS_SLOW, NO_SLOT, SlotKind, no_pool};
+use crate::range::{Range, State};
+use crate::runs::bin_of;
 use crate::size::{SLOT_BYTES, SLOTS_PER_ARENA, SizeClass};
 
 /// An equation that does not hold: which, where, and both sides.
@@ -179,5 +182,82 @@ impl Heap {
             }
         }
         equal("pools listed = pools that are Listed", 0, found, listed)
+    }
+}
+
+impl Range {
+    /// Check every invariant of the free arenas. Takes time in proportion to the arenas ever used, with the range locked.
+    ///
+    /// # Errors
+    /// The first equation that does not hold.
+    pub fn check(&self) -> Result<(), Inconsistency> {
+        self.with_state(|state| {
+            let (mut runs, mut retained_slots, mut index) = (0, 0, 0);
+            // The last run found: where it ended and whether it was dirty.
+            let mut last = (usize::MAX, false);
+            while index < state.frontier as usize {
+                // SAFETY: arenas change from or to free under the lock only, which is held.
+                let (kind, run, dirty) = unsafe {
+                    let arena = &*self.arena(index);
+                    (arena.kind, arena.run as usize, arena.dirty_run)
+                };
+                equal("no arena below the frontier is untouched", index, matches!(kind, ArenaKind::Untouched).into(), 0)?;
+                if kind != ArenaKind::Free {
+                    index += 1;
+                    continue;
+                }
+                equal("neighbouring runs of one kind are one", index, (last == (index, dirty)).into(), 0)?;
+                retained_slots += self.check_run(index, run, dirty)?;
+                runs += 1;
+                index += run;
+                last = (index, dirty);
+            }
+            equal("the last run ends below the frontier", index, index, state.frontier as usize)?;
+            equal("retained_slots = dirty slots of free arenas", 0, state.retained_slots, retained_slots)?;
+            self.check_bins(state, runs)
+        })
+    }
+
+    /// Check the arenas of a free run. Returns its dirty slots.
+    fn check_run(&self, first: usize, run: usize, dirty: bool) -> Result<usize, Inconsistency> {
+        equal("a run has an arena at least", first, run.min(1), 1)?;
+        equal("a run ends inside the range", first, (first + run).max(self.arenas()), self.arenas())?;
+        let mut dirty_slots = 0;
+        for index in first..first + run {
+            // SAFETY: as in `check`.
+            let arena = unsafe { &*self.arena(index) };
+            equal("arenas of a run are free", index, (arena.kind == ArenaKind::Free).into(), 1)?;
+            equal("arenas of a run are nobody's", index, arena.owner.into(), 0)?;
+            equal("arenas of a run are of one kind", index, arena.dirty_run.into(), dirty.into())?;
+            dirty_slots += arena.dirty.count_ones() as usize;
+        }
+        // SAFETY: as in `check`.
+        let length = unsafe { (*self.arena(first + run - 1)).run as usize };
+        equal("a run's last arena carries its length", first, length, run)?;
+        if !dirty {
+            equal("a clean run has no dirty slot", first, dirty_slots, 0)?;
+        }
+        Ok(dirty_slots)
+    }
+
+    fn check_bins(&self, state: &State, runs: usize) -> Result<(), Inconsistency> {
+        let mut found = 0;
+        for dirty in [false, true] {
+            for (bin, head) in state.runs.heads(dirty).iter().enumerate() {
+                let (mut at, mut prev) = (*head, NO_ARENA);
+                while at != NO_ARENA {
+                    found += 1;
+                    equal("no list is longer than there are runs", bin, found.max(runs), runs)?;
+                    // SAFETY: as in `check`; links name arenas.
+                    let arena = unsafe { &*self.arena(at as usize) };
+                    equal("a listed run is free", at as usize, (arena.kind == ArenaKind::Free).into(), 1)?;
+                    equal("a run is in its list", at as usize, arena.dirty_run.into(), dirty.into())?;
+                    equal("a run is in its bin", at as usize, bin_of(arena.run as usize), bin)?;
+                    equal("prev = the run before", at as usize, arena.prev as usize, prev as usize)?;
+                    (prev, at) = (at, arena.next);
+                }
+            }
+        }
+        equal("runs listed = runs found", 0, found, runs)
     }
 }

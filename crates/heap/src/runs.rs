@@ -34,9 +34,14 @@ impl FreeRuns {
     fn bins(&mut self, dirty: bool) -> &mut [u32; BINS] {
         if dirty { &mut self.dirty } else { &mut self.clean }
     }
+
+    /// Heads of the lists of clean or dirty runs, for the checker.
+    pub(crate) fn heads(&self, dirty: bool) -> &[u32; BINS] {
+        if dirty { &self.dirty } else { &self.clean }
+    }
 }
 
-fn bin_of(run: usize) -> usize {
+pub(crate) fn bin_of(run: usize) -> usize {
     (run.ilog2() as usize).min(BINS - 1)
 }
 

@@ -14,6 +14,7 @@ fn with_heap<R>(reserve_bytes: usize, work: impl FnOnce(&'static Range, &mut Hea
     heap.check().unwrap();
     drop(heap);
     assert_eq!(range.stats().held_bytes, 0);
+    range.check().unwrap();
     // SAFETY: the only heap is gone, and no block is used any more.
     unsafe { range.release() };
     result
