@@ -150,8 +150,8 @@ fn summary(status: &Status) -> Line {
 
 /// The answer in one line, then the tables.
 fn sites_section(page: &mut Page, profile: &ProfileStatus) {
-    let at_peak = entries(&profile.at_peak);
-    let at_end = entries(&profile.at_end);
+    let at_peak = entries(&profile.at_peak, profile.sample_bytes);
+    let at_end = entries(&profile.at_end, profile.sample_bytes);
     let frames = profile.at_peak.iter().chain(&profile.at_end).flat_map(|site| &site.frames);
     let names = ShortNames::new(frames.map(|frame| frame.file.as_str()));
     match at_peak.first() {

@@ -232,6 +232,19 @@ fn the_allocator_stayed_cpythons() {
     assert!(plain(&status).contains("CPython's own allocator served this program.\n"));
 }
 
+#[test]
+fn many_small_sites_of_a_line_are_as_sure_as_a_large_one() {
+    const R: u64 = 512 * KIB;
+    // The profiler's half-widths in units of R: 4.68 for one sample, 10.2 for sixteen.
+    let mut one = site(R, 0.01, load_rows());
+    one.error_bytes = R * 468 / 100;
+    let sites = vec![one; 16];
+    let entries = entries(&sites, R);
+    assert_eq!(entries[0].bytes, 16 * R);
+    let error = entries[0].error_bytes as f64 / R as f64;
+    assert!((9.8..10.6).contains(&error), "{error}");
+}
+
 fn by_samples(site: &mut Site, samples: u64) {
     site.samples = samples;
     site.bytes = samples * 512 * KIB;
@@ -324,7 +337,7 @@ fn one_is_singular() {
 fn stacks_of_one_line_are_added_up() {
     let other = with_entry(vec![load_rows()[2].clone(), frame("reload", "/home/ada/shop/app.py", 65, "")]);
     let sites = [site(30 * MIB, 0.3, load_rows()), site(40 * MIB, 0.4, other), site(50 * MIB, 0.1, remember())];
-    let entries = entries(&sites);
+    let entries = entries(&sites, 512 * KIB);
     assert_eq!(entries.len(), 2);
     assert_eq!((entries[0].bytes, entries[0].stacks), (70 * MIB, 2));
     assert_eq!(entries[0].largest.bytes, 40 * MIB);
@@ -395,7 +408,7 @@ fn a_package_started_by_a_launcher_is_the_headline() {
     const BLACK: &str = "/venv/lib/python3.12/site-packages/black/__init__.py";
     let started = site(MIB, 1.0, vec![frame("main", BLACK, 7, ""), frame("<module>", "/venv/bin/black", 8, "")]);
     let sites = [started];
-    let entries = entries(&sites);
+    let entries = entries(&sites, 512 * KIB);
     assert_eq!(entries[0].headline.map(|frame| frame.line), Some(7));
 }
 
