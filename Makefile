@@ -1,6 +1,6 @@
 # heapkeeper's entry points. `make` alone lists them; `make demo` and `make test` set up all they need.
 #
-# The environment is .venv, made from the python3 on PATH. With PYTHON=/path/to/python3.X it is .venvs/dev-3.X instead.
+# The environment is .venv, made from the python3 on PATH. With PYTHON=/path/to/python3.X it is .venvs/make-3.X instead.
 # It needs CPython 3.10 or later with its headers and venv, Rust, and a C compiler; nothing needs root.
 
 SHELL := bash
@@ -12,7 +12,7 @@ ifeq ($(origin PYTHON),undefined)
 PYTHON := python3
 VENV ?= .venv
 else
-VENV ?= .venvs/dev-$(shell "$(PYTHON)" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+VENV ?= .venvs/make-$(shell "$(PYTHON)" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 endif
 BIN := $(CURDIR)/$(VENV)/bin
 
@@ -43,7 +43,7 @@ test-rust:  ## the crates that need no Python
 test-python: build  ## the installed package as a user drives it
 	"$(BIN)/pytest" -q tests
 
-test-pythons: build  ## the core of that on every other CPython found
+test-pythons: build  ## what of that depends on the version, on every other CPython found
 	"$(BIN)/python" tools/other_pythons.py
 
 test-cpython: build  ## CPython's own tests on our heap, every CPython found: hours

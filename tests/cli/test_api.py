@@ -4,8 +4,6 @@ import json
 
 import pytest
 
-pytestmark = pytest.mark.core
-
 
 def inside(driver, code, **options):
     """The lines that a program prints which imports heapkeeper, on CPython's allocator at first."""

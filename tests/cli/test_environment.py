@@ -5,8 +5,6 @@ import random
 import pytest
 from heapkeeper import HeapkeeperError, SettingsError, _settings
 
-pytestmark = pytest.mark.core
-
 
 @pytest.mark.parametrize(
     ("text", "size_bytes"),

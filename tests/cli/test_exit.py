@@ -4,9 +4,7 @@ import signal
 import sys
 
 import pytest
-from conftest import COMMAND, TIMEOUT_S
-
-pytestmark = pytest.mark.core
+from processes import COMMAND, TIMEOUT_S
 
 NESTED = """\
 def outer(value):

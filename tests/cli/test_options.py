@@ -4,9 +4,7 @@ import json
 import sys
 
 import pytest
-from conftest import COMMAND
-
-pytestmark = pytest.mark.core
+from processes import COMMAND
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,7 @@ import sys
 import zipfile
 
 import pytest
-from conftest import COMMAND
-
-pytestmark = pytest.mark.core
+from processes import COMMAND
 
 # Everything that a program can know of how it was started.
 LOOK = """

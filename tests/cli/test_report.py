@@ -11,9 +11,7 @@ import termios
 import time
 
 import pytest
-from conftest import COMMAND, TIMEOUT_S
-
-pytestmark = pytest.mark.core
+from processes import COMMAND, TIMEOUT_S
 
 
 def json_report(stderr):

@@ -46,13 +46,30 @@ ABOVE_THE_HEAP = {
     "profiler",
     "frame",
 }
-TEST_ITEM = re.compile(r"#\[cfg\(test\)\]\s*[^{};]*;")
-TEST_MODULE = re.compile(r"#\[cfg\(test\)\]\s*(?:#\[[^\]]*\]\s*)*(?:pub\s+)?mod\s+\w+\s*\{")
+TEST_ATTRIBUTE = "#[cfg(test)]"
 
 
 def code(text):
     """Rust source without its comments."""
     return TOKEN.sub(lambda token: " " if token["comment"] else token[0], text)
+
+
+def without_tests(text):
+    """Rust code without the items that only tests compile, wherever they stand."""
+    # The same length, but with no bracket inside a string.
+    brackets = TOKEN.sub(lambda token: "_" * len(token[0]), text)
+    kept = []
+    start = 0
+    while (found := brackets.find(TEST_ATTRIBUTE, start)) >= 0:
+        kept.append(text[start:found])
+        depth = 0
+        for position in range(found + len(TEST_ATTRIBUTE), len(brackets)):
+            depth += {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}.get(brackets[position], 0)
+            # An item ends with its body or its semicolon; further attributes end with neither.
+            if depth == 0 and brackets[position] in ";}":
+                break
+        start = position + 1
+    return "".join(kept) + text[start:]
 
 
 def words(text):
@@ -67,10 +84,7 @@ def sources(crate, *, tests=False):
     for path in sorted((crate / "src").rglob("*.rs")):
         if tests or not {"tests.rs", "tests"} & set(path.relative_to(crate).parts):
             text = code(path.read_text())
-            if not tests:
-                # A module of tests in the same file is its last item.
-                text = TEST_MODULE.split(TEST_ITEM.sub("", text))[0]
-            yield path.relative_to(PROJECT), text
+            yield path.relative_to(PROJECT), text if tests else without_tests(text)
 
 
 @pytest.fixture(scope="module")
@@ -143,3 +157,18 @@ def test_the_search_sees_through_comments_and_strings():
     assert words("live_objects CallSites GCState") >= {"object", "site", "gc", "live"}
     assert STD.search(code(text))
     assert not PYTHON_NAME.search("CPython Python HashMap::Py pyramid")
+
+
+def test_the_search_leaves_out_what_only_tests_compile():
+    text = """
+    fn a() {}
+    #[cfg(test)]
+    #[allow(dead_code)]
+    pub(crate) mod refusal { const X: [u8; 2] = [b'{', 1]; fn b() { "}" } }
+    fn c() -> [u8; 3] { std::x }
+    #[cfg(test)] extern crate std;
+    #[cfg(test)] fn d() -> [u8; 3] { [0; 3] }
+    fn e() {}
+    """
+    assert re.findall(r"fn (\w)", without_tests(text)) == ["a", "c", "e"]
+    assert len(STD.findall(without_tests(text))) == 1

@@ -1,0 +1,78 @@
+"""Processes of the installed package and of plain python, side by side, as a user would start them."""
+
+import os
+import subprocess
+import sys
+import sysconfig
+from dataclasses import dataclass
+from pathlib import Path
+
+COMMAND = str(Path(sysconfig.get_path("scripts")) / "heapkeeper")
+
+# Nothing here takes a second; what hangs must fail and say where.
+TIMEOUT_S = 60
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a process left behind."""
+
+    status: int
+    """As subprocess gives it: negative for a signal."""
+    stdout: str
+    stderr: str
+
+
+class Driver:
+    """Starts processes in a folder of their own, with an environment that holds nothing of the caller's settings."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        steering = ("PYTHON", "HEAPKEEPER", "COLUMNS", "NO_COLOR", "LC_", "LANG", "__PYVENV")
+        self.environment = {name: value for name, value in os.environ.items() if not name.startswith(steering)}
+        self.environment |= {"LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"}
+
+    def write(self, name, text):
+        """A file in the folder; returns its name, as scripts are started from there."""
+        (self.folder / name).write_text(text)
+        return name
+
+    def start(self, command, *, env=(), **options):
+        """A running process."""
+        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "cwd": self.folder} | options
+        return subprocess.Popen(command, env=self.environment | dict(env), **options)
+
+    def call(self, command, *, stdin="", **options):
+        """The outcome of a process."""
+        with self.start(command, stdin=subprocess.PIPE, **options) as process:
+            try:
+                stdout, stderr = process.communicate(stdin.encode(), TIMEOUT_S)
+            except BaseException:
+                process.kill()
+                raise
+        return Outcome(process.returncode, (stdout or b"").decode(), (stderr or b"").decode())
+
+    def python(self, *arguments, **options):
+        """Plain python."""
+        return self.call([sys.executable, *arguments], **options)
+
+    def run(self, *arguments, **options):
+        """`heapkeeper run`."""
+        return self.call([COMMAND, "run", *arguments], **options)
+
+    def same(self, *target, flags=(), **options):
+        """Checks that a program comes out as under plain python: output, errors, exit status; returns how.
+
+        Every way to start it: the command, `python -m heapkeeper` with the interpreter's flags, and with a report,
+        which must come after everything else.
+        """
+        plain = self.python(*flags, *target, **options)
+        if not flags:
+            assert self.run("-q", *target, **options) == plain
+        module = [sys.executable, *flags, "-m", "heapkeeper", "run"]
+        assert self.call([*module, "-q", *target], **options) == plain
+        reported = self.call([*module, *target], **options)
+        assert (reported.status, reported.stdout) == (plain.status, plain.stdout)
+        assert reported.stderr.startswith(plain.stderr)
+        assert "heapkeeper" in reported.stderr[len(plain.stderr) :].splitlines()[0]
+        return plain
