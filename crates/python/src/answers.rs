@@ -46,11 +46,7 @@ unsafe fn replace(name: &CStr, ours: ffi::PyCFunction, original: &AtomicPtr<()>)
 
 /// # Safety
 /// `function` was stored by `replace`; the GIL is held.
-unsafe fn call_original(
-    function: &AtomicPtr<()>,
-    module: *mut PyObject,
-    argument: *mut PyObject,
-) -> *mut PyObject {
+unsafe fn call_original(function: &AtomicPtr<()>, module: *mut PyObject, argument: *mut PyObject) -> *mut PyObject {
     // SAFETY: a `PyCFunction` was stored there.
     unsafe {
         let function: ffi::PyCFunction = std::mem::transmute(function.load(Relaxed));
@@ -58,10 +54,7 @@ unsafe fn call_original(
     }
 }
 
-unsafe extern "C" fn allocated_blocks(
-    module: *mut PyObject,
-    argument: *mut PyObject,
-) -> *mut PyObject {
+unsafe extern "C" fn allocated_blocks(module: *mut PyObject, argument: *mut PyObject) -> *mut PyObject {
     // SAFETY: called by the interpreter with the GIL held.
     unsafe {
         let theirs = call_original(&ALLOCATED_BLOCKS, module, argument);
@@ -93,10 +86,7 @@ unsafe fn live_blocks() -> usize {
     }
 }
 
-unsafe extern "C" fn debug_malloc_stats(
-    module: *mut PyObject,
-    argument: *mut PyObject,
-) -> *mut PyObject {
+unsafe extern "C" fn debug_malloc_stats(module: *mut PyObject, argument: *mut PyObject) -> *mut PyObject {
     // SAFETY: called by the interpreter with the GIL held.
     let result = unsafe { call_original(&DEBUG_MALLOC_STATS, module, argument) };
     if !result.is_null() {
@@ -130,11 +120,7 @@ fn stats_text() -> String {
     for (index, class) in stats.classes.iter().enumerate().filter(|(_, class)| class.pools > 0) {
         let size = SizeClass::from_index(index).map_or(0, SizeClass::block_bytes);
         let available = class.capacity_blocks - class.live_blocks;
-        let _ = writeln!(
-            text,
-            "{index:>5} {size:>6} {:>11} {:>15} {available:>13}",
-            class.pools, class.live_blocks
-        );
+        let _ = writeln!(text, "{index:>5} {size:>6} {:>11} {:>15} {available:>13}", class.pools, class.live_blocks);
     }
     for (name, value) in [
         ("# arenas in use", stats.arenas),

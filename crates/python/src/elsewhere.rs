@@ -43,13 +43,7 @@ struct Originals(UnsafeCell<[Allocator; 3]>);
 // SAFETY: written once, before the hooks are in.
 unsafe impl Sync for Originals {}
 
-const NONE: Allocator = Allocator {
-    ctx: ptr::null_mut(),
-    malloc: None,
-    calloc: None,
-    realloc: None,
-    free: None,
-};
+const NONE: Allocator = Allocator { ctx: ptr::null_mut(), malloc: None, calloc: None, realloc: None, free: None };
 
 /// The allocators that were there before us.
 static ORIGINALS: Originals = Originals(UnsafeCell::new([NONE; 3]));

@@ -74,11 +74,7 @@ unsafe extern "C" fn malloc<const D: u8>(_: *mut c_void, bytes: usize) -> *mut c
     block.cast()
 }
 
-unsafe extern "C" fn calloc<const D: u8>(
-    _: *mut c_void,
-    count: usize,
-    each_bytes: usize,
-) -> *mut c_void {
+unsafe extern "C" fn calloc<const D: u8>(_: *mut c_void, count: usize, each_bytes: usize) -> *mut c_void {
     let Some(bytes) = count.checked_mul(each_bytes) else {
         return std::ptr::null_mut();
     };
@@ -90,11 +86,7 @@ unsafe extern "C" fn calloc<const D: u8>(
     block.cast()
 }
 
-unsafe extern "C" fn realloc<const D: u8>(
-    _: *mut c_void,
-    block: *mut c_void,
-    bytes: usize,
-) -> *mut c_void {
+unsafe extern "C" fn realloc<const D: u8>(_: *mut c_void, block: *mut c_void, bytes: usize) -> *mut c_void {
     // SAFETY: as for malloc; `block` is null or a live block of this domain.
     unsafe {
         if block.is_null() {
@@ -141,23 +133,16 @@ unsafe extern "C" fn raw_calloc(_: *mut c_void, count: usize, each_bytes: usize)
     block.cast()
 }
 
-unsafe extern "C" fn raw_realloc(
-    _: *mut c_void,
-    block: *mut c_void,
-    bytes: usize,
-) -> *mut c_void {
+unsafe extern "C" fn raw_realloc(_: *mut c_void, block: *mut c_void, bytes: usize) -> *mut c_void {
     // SAFETY: as for raw_malloc; `block` is null or a live block of the raw domain.
     unsafe {
         if block.is_null() {
             return raw_malloc(std::ptr::null_mut(), bytes);
         }
-        let moved =
-            hosts::with_raw(|heap| heap.owns(block.cast()).then(|| heap.realloc(block.cast(), bytes)));
+        let moved = hosts::with_raw(|heap| heap.owns(block.cast()).then(|| heap.realloc(block.cast(), bytes)));
         match moved {
             Some(moved) if !moved.is_null() => moved.cast(),
-            _ => elsewhere::realloc(Domain::Raw, block, bytes, &mut |bytes| {
-                hosts::with_raw(|heap| heap.alloc(bytes))
-            }),
+            _ => elsewhere::realloc(Domain::Raw, block, bytes, &mut |bytes| hosts::with_raw(|heap| heap.alloc(bytes))),
         }
     }
 }

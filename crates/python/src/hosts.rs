@@ -209,8 +209,7 @@ pub fn interpreter_may_be_gone(block: *mut u8) {
 /// Interpreters that have a heap of their own now, the main one included.
 pub fn interpreters() -> usize {
     // SAFETY: under the lock.
-    1 + SEPARATE_LOCK
-        .with(|| unsafe { (*SEPARATE_HOSTS.0.get()).iter().filter(|host| host.heap.is_some()).count() })
+    1 + SEPARATE_LOCK.with(|| unsafe { (*SEPARATE_HOSTS.0.get()).iter().filter(|host| host.heap.is_some()).count() })
 }
 
 /// Bytes that interpreters' own heaps hold now. Their other figures are theirs to read.

@@ -100,9 +100,8 @@ fn find_seat(domain: Domain) -> Result<(Seat, Allocator), String> {
         if current.ctx.is_null() {
             return Ok((seat, current));
         }
-        let saved = saved_in(current.ctx).ok_or_else(|| {
-            format!("an unknown hook of the interpreter's is in the {domain:?} domain")
-        })?;
+        let saved = saved_in(current.ctx)
+            .ok_or_else(|| format!("an unknown hook of the interpreter's is in the {domain:?} domain"))?;
         // SAFETY: `saved_in` found an allocator there.
         current = unsafe { saved.read() };
         seat = Seat::Saved(saved);
@@ -119,8 +118,7 @@ fn saved_in(context: *mut c_void) -> Option<*mut Allocator> {
     // SAFETY: both structures are longer than two words, and lie in the interpreter's own data.
     unsafe {
         let first = context.cast::<u8>();
-        let is_debug = matches!(*first, b'r' | b'm' | b'o')
-            && (1..word).all(|i| *first.add(i) == 0);
+        let is_debug = matches!(*first, b'r' | b'm' | b'o') && (1..word).all(|i| *first.add(i) == 0);
         let saved = if is_debug { first.add(word) } else { first }.cast::<Allocator>();
         let malloc = (&raw const (*saved).malloc).cast::<*const c_void>().read();
         let free = (&raw const (*saved).free).cast::<*const c_void>().read();

@@ -36,8 +36,7 @@ pub fn separate() -> Option<*mut ffi::PyInterpreterState> {
 pub fn may_use_main() -> bool {
     let state = frames::current_thread_state(Domain::Raw);
     // SAFETY: as above.
-    !state.is_null()
-        && unsafe { frames::interpreter(Layout::get(), state) } == Interpreter::Shared
+    !state.is_null() && unsafe { frames::interpreter(Layout::get(), state) } == Interpreter::Shared
 }
 
 /// Whether an address lies in the interpreter's own image: its code and its static data.
@@ -54,9 +53,7 @@ fn image_of(address: *const c_void) -> Option<usize> {
     }
     let mut info = MaybeUninit::<libc::Dl_info>::zeroed();
     // SAFETY: looks the address up without reading it; fills in the structure if it is found.
-    unsafe {
-        (libc::dladdr(address, info.as_mut_ptr()) != 0).then(|| info.assume_init().dli_fbase.addr())
-    }
+    unsafe { (libc::dladdr(address, info.as_mut_ptr()) != 0).then(|| info.assume_init().dli_fbase.addr()) }
 }
 
 /// Whether an object lives for ever: its reference count does not change (3.12+).
@@ -71,10 +68,32 @@ pub unsafe fn is_immortal(object: *mut ffi::PyObject) -> bool {
 /// Whether an object is an interned string.
 ///
 /// # Safety
-/// `object` is a live object, the GIL is held.
+/// `object` is a live object, the GIL is held, no exception is set.
+#[cfg(not(Py_3_13))]
 pub unsafe fn is_interned(object: *mut ffi::PyObject) -> bool {
     // SAFETY: every `str` starts with a PyASCIIObject.
+    unsafe { ffi::PyUnicode_Check(object) != 0 && (*object.cast::<ffi::PyASCIIObject>()).interned() != 0 }
+}
+
+/// Whether an object is an interned string: `sys._is_interned` says so since 3.13.
+///
+/// # Safety
+/// `object` is a live object, the GIL is held, no exception is set.
+#[cfg(Py_3_13)]
+pub unsafe fn is_interned(object: *mut ffi::PyObject) -> bool {
+    // SAFETY: the GIL is held; the function is borrowed from `sys`, its answer is ours.
     unsafe {
-        ffi::PyUnicode_Check(object) != 0 && (*object.cast::<ffi::PyASCIIObject>()).interned() != 0
+        let function = ffi::PySys_GetObject(c"_is_interned".as_ptr());
+        if function.is_null() || ffi::PyUnicode_Check(object) == 0 {
+            return false;
+        }
+        let answer = ffi::PyObject_CallOneArg(function, object);
+        if answer.is_null() {
+            ffi::PyErr_Clear();
+            return false;
+        }
+        let interned = answer == ffi::Py_True();
+        ffi::Py_DECREF(answer);
+        interned
     }
 }

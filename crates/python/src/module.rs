@@ -5,7 +5,7 @@ use std::ptr;
 use std::sync::Mutex;
 
 use heapkeeper_analysis::report::{self, Style};
-use pyo3_ffi::{self as ffi, PyObject, Py_ssize_t};
+use pyo3_ffi::{self as ffi, Py_ssize_t, PyObject};
 
 use crate::{hosts, install, interpreter, place, status};
 
@@ -80,7 +80,11 @@ unsafe fn exactly<'a, const N: usize>(
 ) -> Option<&'a [*mut PyObject; N]> {
     if usize::try_from(count) == Ok(N) {
         // SAFETY: there are N entries; for none, the pointer may be null.
-        return Some(if N == 0 { unsafe { &*ptr::NonNull::dangling().as_ptr() } } else { unsafe { &*arguments.cast() } });
+        return Some(if N == 0 {
+            unsafe { &*ptr::NonNull::dangling().as_ptr() }
+        } else {
+            unsafe { &*arguments.cast() }
+        });
     }
     let text = format!("expected {N} arguments, got {count}\0");
     // SAFETY: the GIL is held, the text ends with NUL.
@@ -138,11 +142,7 @@ fn reason() -> Option<String> {
     REASON.lock().map_or(None, |reason| reason.clone())
 }
 
-unsafe extern "C" fn py_install(
-    _: *mut PyObject,
-    arguments: *mut *mut PyObject,
-    count: Py_ssize_t,
-) -> *mut PyObject {
+unsafe extern "C" fn py_install(_: *mut PyObject, arguments: *mut *mut PyObject, count: Py_ssize_t) -> *mut PyObject {
     // SAFETY: called by the interpreter with the GIL held.
     unsafe {
         let Some(&[sample_bytes, max_heap, seed]) = exactly(arguments, count) else {
@@ -170,11 +170,7 @@ unsafe extern "C" fn py_install(
     }
 }
 
-unsafe extern "C" fn py_installed(
-    _: *mut PyObject,
-    arguments: *mut *mut PyObject,
-    count: Py_ssize_t,
-) -> *mut PyObject {
+unsafe extern "C" fn py_installed(_: *mut PyObject, arguments: *mut *mut PyObject, count: Py_ssize_t) -> *mut PyObject {
     // SAFETY: called by the interpreter with the GIL held.
     unsafe {
         match exactly::<0>(arguments, count) {
@@ -205,11 +201,7 @@ unsafe extern "C" fn py_status_json(
     }
 }
 
-unsafe extern "C" fn py_report(
-    _: *mut PyObject,
-    arguments: *mut *mut PyObject,
-    count: Py_ssize_t,
-) -> *mut PyObject {
+unsafe extern "C" fn py_report(_: *mut PyObject, arguments: *mut *mut PyObject, count: Py_ssize_t) -> *mut PyObject {
     // SAFETY: called by the interpreter with the GIL held.
     unsafe {
         let Some(&[program, columns, color]) = exactly(arguments, count) else {
@@ -227,11 +219,7 @@ unsafe extern "C" fn py_report(
     }
 }
 
-unsafe extern "C" fn py_where(
-    _: *mut PyObject,
-    arguments: *mut *mut PyObject,
-    count: Py_ssize_t,
-) -> *mut PyObject {
+unsafe extern "C" fn py_where(_: *mut PyObject, arguments: *mut *mut PyObject, count: Py_ssize_t) -> *mut PyObject {
     // SAFETY: called by the interpreter with the GIL held.
     unsafe {
         match exactly(arguments, count) {
@@ -241,11 +229,7 @@ unsafe extern "C" fn py_where(
     }
 }
 
-unsafe extern "C" fn py_limit(
-    _: *mut PyObject,
-    arguments: *mut *mut PyObject,
-    count: Py_ssize_t,
-) -> *mut PyObject {
+unsafe extern "C" fn py_limit(_: *mut PyObject, arguments: *mut *mut PyObject, count: Py_ssize_t) -> *mut PyObject {
     // SAFETY: called by the interpreter with the GIL held.
     unsafe {
         let Some(bytes) = exactly(arguments, count).and_then(|&[bytes]| unsigned(bytes)) else {
@@ -256,11 +240,7 @@ unsafe extern "C" fn py_limit(
     }
 }
 
-unsafe extern "C" fn py_trim(
-    _: *mut PyObject,
-    arguments: *mut *mut PyObject,
-    count: Py_ssize_t,
-) -> *mut PyObject {
+unsafe extern "C" fn py_trim(_: *mut PyObject, arguments: *mut *mut PyObject, count: Py_ssize_t) -> *mut PyObject {
     // SAFETY: called by the interpreter with the GIL held.
     unsafe {
         if exactly::<0>(arguments, count).is_none() {
@@ -276,4 +256,3 @@ unsafe extern "C" fn py_trim(
         ffi::PyLong_FromSize_t(bytes)
     }
 }
-

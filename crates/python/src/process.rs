@@ -20,9 +20,7 @@ pub fn resident() -> Resident {
     if read.is_err() {
         return Resident::default();
     }
-    let field = |name: &str| {
-        text.lines().find_map(|line| line.strip_prefix(name)).map_or(0, kib_to_bytes)
-    };
+    let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).map_or(0, kib_to_bytes);
     let rss_bytes = field("VmRSS:");
     // The kernel's counters of the two are batched by thread, and may disagree for a moment.
     Resident { rss_bytes, peak_rss_bytes: field("VmHWM:").max(rss_bytes) }

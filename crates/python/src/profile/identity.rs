@@ -48,7 +48,7 @@ unsafe fn write_object(hasher: &mut DefaultHasher, object: *mut ffi::PyObject) {
         if !object.is_null() && ffi::PyBytes_Check(object) != 0 {
             let bytes = (&raw const (*object.cast::<ffi::PyBytesObject>()).ob_sval).cast::<u8>();
             write_bytes(hasher, bytes, ffi::Py_SIZE(object) as usize);
-        } else if !object.is_null() && ffi::PyUnicode_Check(object) != 0 && ffi::PyUnicode_IS_READY(object) != 0 {
+        } else if !object.is_null() && ffi::PyUnicode_Check(object) != 0 && is_ready(object) {
             let bytes = ffi::PyUnicode_DATA(object).cast::<u8>();
             let kind = ffi::PyUnicode_KIND(object);
             hasher.write_u32(kind);
@@ -57,6 +57,20 @@ unsafe fn write_object(hasher: &mut DefaultHasher, object: *mut ffi::PyObject) {
             hasher.write_usize(object.addr());
         }
     }
+}
+
+/// Whether a `str` has its characters in place: always since 3.12.
+///
+/// # Safety
+/// `text` is a `str`, and the GIL is held.
+#[cfg_attr(Py_3_12, expect(unused_variables))]
+unsafe fn is_ready(text: *mut ffi::PyObject) -> bool {
+    #[cfg(Py_3_12)]
+    let ready = true;
+    // SAFETY: the caller's promise.
+    #[cfg(not(Py_3_12))]
+    let ready = unsafe { ffi::PyUnicode_IS_READY(text) } != 0;
+    ready
 }
 
 /// # Safety
