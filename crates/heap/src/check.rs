@@ -201,7 +201,12 @@ impl Range {
                     let arena = &*self.arena(index);
                     (arena.kind, arena.run as usize, arena.dirty_run)
                 };
-                equal("no arena below the frontier is untouched", index, matches!(kind, ArenaKind::Untouched).into(), 0)?;
+                equal(
+                    "no arena below the frontier is untouched",
+                    index,
+                    matches!(kind, ArenaKind::Untouched).into(),
+                    0,
+                )?;
                 if kind != ArenaKind::Free {
                     index += 1;
                     continue;

@@ -27,7 +27,7 @@ compile_error!("heapkeeper-heap knows 64-bit Linux so far: os.rs is the seam to 
 
 mod arena;
 mod check;
-//mod debug;
+mod debug;
 mod heap;
 mod locate;
 mod lock;
@@ -45,7 +45,7 @@ mod trim;
 mod walk;
 
 pub use check::Inconsistency;
-//pub use debug::{DebugHeap, Fault, FaultKind};
+pub use debug::{DEAD, DebugHeap, FRESH, Fault, FaultKind, Leak, REDZONE};
 pub use heap::Heap;
 pub use locate::{Location, Tier};
 pub use lock::Lock;

@@ -7,7 +7,9 @@
 
 use std::collections::BTreeMap;
 
-use heapkeeper_heap::{ARENA_BYTES, CLASSES, Heap, HugePages, LimitHandler, MEDIUM_MAX_BYTES, Range, SizeClass, Tier};
+use heapkeeper_heap::{
+    ARENA_BYTES, CLASSES, Heap, HugePages, LimitHandler, MEDIUM_MAX_BYTES, Range, SLOT_BYTES, SizeClass, Tier,
+};
 
 use super::observer::Seen;
 use super::program::{Op, size_of_draw};
@@ -303,11 +305,18 @@ impl Model {
     }
 
     fn locate(&self, block: u16, offset: u16) {
-        // Some address of the range, wherever that is.
+        // Some address of the range, wherever that is; and the end of a slot in use, which may be the unused tail of a pool.
         let bounds = self.range.bounds();
         let any = bounds.start + usize::from(block) * (bounds.len() >> 16) + usize::from(offset);
-        if let (Some(found), false) = (self.range.locate(std::ptr::without_provenance(any)), self.around.shared) {
-            assert!(found.start <= any && any < found.start + found.block_bytes, "{found:?} does not hold {any:#x}");
+        let tail =
+            self.pick(block).map(|i| (self.blocks[i].address.addr() | (SLOT_BYTES - 1)) - usize::from(offset % 64));
+        for address in [Some(any), tail].into_iter().flatten().filter(|_| !self.around.shared) {
+            let Some(found) = self.range.locate(std::ptr::without_provenance(address)) else { continue };
+            let holds = found.start <= address && address < found.start + found.block_bytes;
+            assert!(holds, "{found:?} does not hold {address:#x}");
+            if let Tier::Block { class, index, .. } = found.tier {
+                assert!(index < class.capacity_blocks(), "{found:?} is beyond its pool");
+            }
         }
         for outside in [0, 16, bounds.start - 1, bounds.end, usize::MAX] {
             let outside = std::ptr::without_provenance(outside);
