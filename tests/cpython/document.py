@@ -7,9 +7,9 @@ import os
 import platform
 import shlex
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from verdicts import Known
+from verdicts import Known, causes
 
 
 @dataclass
@@ -20,6 +20,8 @@ class Chapter:
     results: list[dict]
     absent: list[str]
     """Module names that this version does not have."""
+    black: dict = field(default_factory=dict)
+    """What came of black over the standard library, if it was run."""
 
 
 def total(chapter: Chapter, *keys: str) -> int:
@@ -41,23 +43,27 @@ def reasons(chapter: Chapter) -> Counter:
     return found
 
 
-def explained(version: str, difference: dict, known: list[Known]) -> str | None:
-    return next((row.cause for row in known if row.explains(version, difference["case"])), None)
-
-
 def differing(chapter: Chapter) -> int:
     return sum(len(result["differences"]) for result in chapter.results)
 
 
 def summary(chapter: Chapter, known: list[Known]) -> str:
     """One paragraph for the terminal."""
-    new = sum(explained(chapter.version, each, known) is None for result in chapter.results for each in result["differences"])
+    found = [causes(chapter.version, result["differences"], known) for result in chapter.results]
+    new = sum(cause is None for each in found for cause in each)
     cases = total(chapter, "cases")
     return (
         f"CPython {chapter.version}: {len(chapter.results)} modules, {cases} cases, {cases - differing(chapter)} verdicts equal, "
         f"{differing(chapter)} differ ({new} unexplained); {total(chapter, 'census', 'on_heap')} of {total(chapter, 'census', 'started')} "
         f"processes on our heap, and {total(chapter, 'census', 'forked')} forked ones"
     )
+
+
+def black_line(chapter: Chapter) -> str:
+    """What came of black, in one sentence."""
+    found = chapter.black
+    verdict = "the same files, byte by byte, on both sides" if found["same"] else "**not the same files on both sides**"
+    return f"CPython {chapter.version}: black over {found['files']:,} files of its standard library, {found['changed']:,} of them reformatted: {verdict}"
 
 
 def machine() -> str:
@@ -85,8 +91,19 @@ def overview(chapters: list[Chapter]) -> list[str]:
         tally: Counter = Counter()
         for result in chapter.results:
             tally.update(result["tally"])
-        cases, started, on_heap = total(chapter, "cases"), total(chapter, "census", "started"), total(chapter, "census", "on_heap")
-        row = [len(chapter.results), cases, cases - differing(chapter), differing(chapter), tally["pass"], tally["skip"]]
+        cases, started, on_heap = (
+            total(chapter, "cases"),
+            total(chapter, "census", "started"),
+            total(chapter, "census", "on_heap"),
+        )
+        row = [
+            len(chapter.results),
+            cases,
+            cases - differing(chapter),
+            differing(chapter),
+            tally["pass"],
+            tally["skip"],
+        ]
         row += [started, on_heap, started - on_heap, total(chapter, "census", "forked")]
         lines.append(f"| {chapter.version} | " + " | ".join(f"{number:,}" for number in row) + " |")
     return lines
@@ -96,11 +113,11 @@ def differences(chapters: list[Chapter], known: list[Known]) -> list[str]:
     rows = []
     for chapter in chapters:
         for result in chapter.results:
-            for each in result["differences"]:
-                cause = explained(chapter.version, each, known) or "**not explained**"
+            found = causes(chapter.version, result["differences"], known)
+            for each, cause in zip(result["differences"], found, strict=True):
                 rows.append(
                     f"| {chapter.version} | {result['module']} | `{cell(each['case'])}` | {', '.join(each['plain'])} | {', '.join(each['ours'])} "
-                    f"| {cell(cause)} |"
+                    f"| {cell(cause or '**not explained**')} |"
                 )
     if not rows:
         return ["None."]
@@ -112,7 +129,9 @@ def unsteady(chapters: list[Chapter]) -> list[str]:
     for chapter in chapters:
         for result in chapter.results:
             for each in result["unsettled"]:
-                rows.append(f"| {chapter.version} | `{cell(each['case'])}` ({result['module']}) | {', '.join(each['plain'])} | {', '.join(each['ours'])} |")
+                rows.append(
+                    f"| {chapter.version} | `{cell(each['case'])}` ({result['module']}) | {', '.join(each['plain'])} | {', '.join(each['ours'])} |"
+                )
     if not rows:
         return ["None."]
     return ["| CPython | case | plain | on our heap |", "|---|---|---|---|", *rows]
@@ -129,7 +148,10 @@ def absences(chapters: list[Chapter]) -> list[str]:
             for reason, commands in result["census"]["examples"].items():
                 examples.setdefault(reason, []).extend(commands)
     for reason in sorted(set().union(*counts), key=lambda each: -sum(count[each] for count in counts)):
-        shown = "; ".join(f"`{cell(command)[:60].replace('`', ' ')}` ({result})" for command, result in shortest(examples.get(reason, []), 3))
+        shown = "; ".join(
+            f"`{cell(command)[:60].replace('`', ' ')}` ({result})"
+            for command, result in shortest(examples.get(reason, []), 3)
+        )
         lines.append(f"| {reason} | " + " | ".join(f"{count[reason]:,}" for count in counts) + f" | {shown} |")
     return lines
 
@@ -148,7 +170,12 @@ def module_table(chapter: Chapter) -> list[str]:
             family = result["family"]
             lines.append(f"| **{family}** |" + " |" * 9)
         census, tally = result["census"], result["tally"]
-        numbers = [result["cases"], result["cases"] - len(result["differences"]), tally.get("pass", 0), tally.get("skip", 0)]
+        numbers = [
+            result["cases"],
+            result["cases"] - len(result["differences"]),
+            tally.get("pass", 0),
+            tally.get("skip", 0),
+        ]
         numbers += [census["started"], census["on_heap"], census["forked"]]
         seconds = " | ".join(f"{each:.0f}" for each in result["seconds"])
         lines.append(f"| {result['module']} | " + " | ".join(f"{number:,}" for number in numbers) + f" | {seconds} |")
@@ -192,8 +219,15 @@ def page(chapters: list[Chapter], known: list[Known], command: list[str]) -> str
         "",
         "## Module by module",
     ]
+    if any(chapter.black for chapter in chapters):
+        lines[-1:] = ["## black over the standard library", ""]
+        lines += [f"- {black_line(chapter)}." for chapter in chapters if chapter.black]
+        lines += ["", "## Module by module"]
     for chapter in chapters:
         lines += ["", f"### CPython {chapter.version}", "", *module_table(chapter)]
         if chapter.absent:
-            lines += ["", "Not in this version: " + ", ".join(name.replace("|", " or ") for name in chapter.absent) + "."]
+            lines += [
+                "",
+                "Not in this version: " + ", ".join(name.replace("|", " or ") for name in chapter.absent) + ".",
+            ]
     return "\n".join(lines) + "\n"

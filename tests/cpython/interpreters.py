@@ -14,9 +14,9 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterator
 
 PROJECT = Path(__file__).resolve().parents[2]
 ENVIRONMENTS = PROJECT / ".venvs"
@@ -44,12 +44,13 @@ class Interpreter:
 def inspect(path: str | os.PathLike[str]) -> Interpreter | None:
     """The base interpreter behind a path; None when it is no CPython with the GIL between OLDEST and NEWEST."""
     code = (
-        "import sys, sysconfig\n"
+        "import os, sys, sysconfig\n"
         "usable = sys.implementation.name == 'cpython' and not sysconfig.get_config_var('Py_GIL_DISABLED')\n"
-        "print(usable, '.'.join(map(str, sys.version_info[:3])), getattr(sys, '_base_executable', sys.executable))"
+        "base = os.path.join(sys.base_prefix, 'bin', 'python%d.%d' % sys.version_info[:2])\n"
+        "print(usable, '.'.join(map(str, sys.version_info[:3])), base if os.path.exists(base) else sys.executable)"
     )
     try:
-        answer = subprocess.run([path, "-I", "-S", "-c", code], capture_output=True, text=True, timeout=60)
+        answer = subprocess.run([path, "-I", "-c", code], capture_output=True, text=True, timeout=60)
     except (OSError, subprocess.TimeoutExpired):
         return None
     if answer.returncode != 0:
@@ -105,7 +106,9 @@ def locked(path: Path) -> Iterator[None]:
 def quietly(command: list[str | Path], log: Path, **options) -> None:
     """Runs a command with its output in a file, whose end is shown if it fails."""
     with log.open("a") as file:
-        code = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, **options).returncode
+        code = subprocess.run(
+            command, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, **options
+        ).returncode
     if code:
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-25:])
         raise SystemExit(f"{' '.join(map(str, command))}\nfailed with exit status {code}; the end of {log}:\n{tail}")
@@ -117,7 +120,9 @@ def clean_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(leave_out)}
 
 
-def ensure(interpreter: Interpreter, *, name: str | None = None, project: Path = PROJECT, requirements: Path | None = None) -> Path:
+def ensure(
+    interpreter: Interpreter, *, name: str | None = None, project: Path = PROJECT, requirements: Path | None = None
+) -> Path:
     """The python of an environment that holds heapkeeper (and what `requirements` names), made or refreshed as needed."""
     folder = ENVIRONMENTS / (name or interpreter.series)
     python = folder / "bin" / "python"
@@ -158,7 +163,11 @@ def wheel(python: Path, interpreter: Interpreter, project: Path, sources: str, l
             environment = clean_environment()
             environment.setdefault("CARGO_TARGET_DIR", str(PROJECT / "target"))
             environment["PYO3_PYTHON"] = str(python)
-            quietly([python, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, project], log, env=environment)
+            quietly(
+                [python, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, project],
+                log,
+                env=environment,
+            )
     (built,) = folder.glob("*.whl")
     return built
 

@@ -53,8 +53,8 @@ THIN = """
 
 SUBSETS = {"full": " ".join(FAMILIES.values()), "quick": QUICK, "thin": THIN}
 
-# regrtest's `-u`: no network, no gigabytes, no sound.
-RESOURCES = "subprocess,cpu,decimal,walltime"
+# regrtest's `-u`: no network, no gigabytes, no sound. `walltime` is younger than 3.10.
+RESOURCES = ("subprocess", "cpu", "decimal", "walltime")
 
 # Seconds a single test case and a whole module may take on a busy machine; the modules below take long by nature.
 CASE_TIMEOUT_S = 600
@@ -81,6 +81,11 @@ def resolve(names: list[str], available: set[str]) -> tuple[list[str], list[str]
         elif match not in present:
             present.append(match)
     return present, absent
+
+
+def resources(version: str) -> str:
+    """The value of regrtest's `-u` for a version."""
+    return ",".join(name for name in RESOURCES if name != "walltime" or not version.startswith("3.10."))
 
 
 def timeout_s(module: str) -> int:

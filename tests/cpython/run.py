@@ -62,7 +62,7 @@ class Result:
     """Cases that differed once and behaved alike when repeated."""
     census: dict = field(default_factory=dict)
     trouble: str = ""
-    """Why the run proves nothing: its main process was not on our heap."""
+    """Why the run proves nothing: it was not on our heap, or the module did not run at all."""
 
 
 class Bench:
@@ -84,7 +84,8 @@ class Bench:
         environment |= {"LD_PRELOAD": str(self.preload), "STARTS_LOG": str(files["starts"]), "TMPDIR": temporary}
         if side.startswith("ours"):
             environment["HEAPKEEPER"] = f"log={files['log']}"
-        command = [self.python, HERE / "recorder.py", files["cases"], "-v", "--timeout", str(modules.CASE_TIMEOUT_S), "-u", modules.RESOURCES]
+        command = [self.python, HERE / "recorder.py", files["cases"], "-v", "--timeout", str(modules.CASE_TIMEOUT_S)]
+        command += ["-u", modules.resources(self.interpreter.version)]
         for case in only or []:
             command += ["-m", case]
         began = time.monotonic()
@@ -100,7 +101,12 @@ class Bench:
         """Runs the differing cases again on both sides and notes their verdicts."""
         cases = [each.case for each in differences if each.case != PROCESS]
         crashed = any(each.case == PROCESS and not each.ours[0].startswith("exit") for each in differences)
-        whole = crashed or seconds < REPEAT_WHOLE_BELOW_S or not cases or not all(re.fullmatch(r"[\w.]+", case) for case in cases)
+        whole = (
+            crashed
+            or seconds < REPEAT_WHOLE_BELOW_S
+            or not cases
+            or not all(re.fullmatch(r"[\w.]+", case) for case in cases)
+        )
         for turn in range(1, REPETITIONS + 1):
             plain, _ = self.run_side(module, f"plain-{turn}", None if whole else cases)
             ours, _ = self.run_side(module, f"ours-{turn}", None if whole else cases)
@@ -125,6 +131,8 @@ class Bench:
         result.census = asdict(census)
         if census.on_heap == 0:
             result.trouble = "no process ran on our heap"
+        if result.cases == 1 and plain.verdicts[PROCESS] not in (verdicts.ending(0, False), verdicts.NO_TESTS):
+            result.trouble = f"the module did not run under plain python: {plain.verdicts[PROCESS]}"
         self.file(module).write_text(json.dumps(asdict(result), indent=1))
         return result
 
@@ -139,11 +147,19 @@ class Bench:
         return result if result.sources == self.sources else None
 
 
-def run_group(command: list, output: Path, environment: dict[str, str], folder: str, timeout_s: float) -> tuple[int, bool]:
+def run_group(
+    command: list, output: Path, environment: dict[str, str], folder: str, timeout_s: float
+) -> tuple[int, bool]:
     """Runs a command as a process group that does not outlive it; its exit status, and whether its time was up."""
     with output.open("wb") as file:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, env=environment, cwd=folder, start_new_session=True
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            cwd=folder,
+            start_new_session=True,
         )
         timed_out = False
         try:
@@ -170,10 +186,13 @@ def describe(interpreter: Interpreter, result: Result, known: list[Known]) -> st
         f"{census['on_heap']} of {census['started']} processes on our heap; {result.seconds[0]:.0f} s plain, {result.seconds[1]:.0f} s ours"
     )
     lines = [line + (f"; {result.trouble.upper()}" if result.trouble else "")]
-    for each in result.differences:
-        cause = next((row.cause for row in known if row.explains(interpreter.version, each["case"])), None)
+    for each, cause in zip(
+        result.differences, verdicts.causes(interpreter.version, result.differences, known), strict=True
+    ):
         title = f"known ({cause})" if cause else "DIFFERS"
-        lines.append(f"    {title}: {each['case']}: plain {', '.join(each['plain'])}; ours {', '.join(each['ours'])}. {each['reason']}")
+        lines.append(
+            f"    {title}: {each['case']}: plain {', '.join(each['plain'])}; ours {', '.join(each['ours'])}. {each['reason']}"
+        )
     for each in result.unsettled:
         lines.append(f"    unsteady: {each['case']}: plain {', '.join(each['plain'])}; ours {', '.join(each['ours'])}")
     return "\n".join(lines)
@@ -181,17 +200,22 @@ def describe(interpreter: Interpreter, result: Result, known: list[Known]) -> st
 
 def is_explained(interpreter: Interpreter, result: Result, known: list[Known]) -> bool:
     """Whether nothing in a result is new."""
-    new = [each for each in result.differences if not any(row.explains(interpreter.version, each["case"]) for row in known)]
-    return not new and not result.trouble
+    return all(verdicts.causes(interpreter.version, result.differences, known)) and not result.trouble
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--python", nargs="+", metavar="PATH", help="interpreters (default: every one found, 3.10 to 3.13)")
-    parser.add_argument("--subset", choices=sorted(modules.SUBSETS), default="full", help="which modules (default: full)")
+    parser.add_argument(
+        "--python", nargs="+", metavar="PATH", help="interpreters (default: every one found, 3.10 to 3.13)"
+    )
+    parser.add_argument(
+        "--subset", choices=sorted(modules.SUBSETS), default="full", help="which modules (default: full)"
+    )
     parser.add_argument("--only", nargs="+", metavar="MODULE", help="these modules instead of a subset")
     parser.add_argument("-j", "--jobs", type=int, default=2, metavar="N", help="modules at a time (default: 2)")
-    parser.add_argument("--resume", action="store_true", help="keep results that this same heapkeeper already has in build/")
+    parser.add_argument(
+        "--resume", action="store_true", help="keep results that this same heapkeeper already has in build/"
+    )
     parser.add_argument("--write-docs", action="store_true", help="write docs/cpython-tests.md")
     parser.add_argument("--project", type=Path, default=PROJECT, metavar="FOLDER", help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -202,13 +226,67 @@ def chosen(paths: list[str] | None) -> list[Interpreter]:
     if not paths:
         found = interpreters.find()
         if not found:
-            raise SystemExit("no CPython 3.10 to 3.13 with its tests was found in pyenv or on PATH; name one with --python")
+            raise SystemExit(
+                "no CPython 3.10 to 3.13 with its tests was found in pyenv or on PATH; name one with --python"
+            )
         return found
     inspected = [interpreters.inspect(path) for path in paths]
-    for path, interpreter in zip(paths, inspected):
+    for path, interpreter in zip(paths, inspected, strict=True):
         if interpreter is None:
             raise SystemExit(f"{path} is no CPython 3.10 to 3.13")
     return inspected
+
+
+def run_interpreter(
+    interpreter: Interpreter, options: argparse.Namespace, known: list[Known], preload: Path, sources: str
+) -> tuple[document.Chapter, bool]:
+    """Everything under one interpreter; its chapter, and whether nothing in it is unexplained."""
+    name = None if options.project == PROJECT else f"{interpreter.series}-other"
+    python = interpreters.ensure(interpreter, name=name, project=options.project)
+    bench = Bench(interpreter, python, preload, sources)
+    names = options.only or modules.SUBSETS[options.subset].split()
+    present, absent = modules.resolve(names, modules.installed(python))
+    if options.only and absent:
+        raise SystemExit(f"CPython {interpreter.version} has no {', '.join(absent)}")
+    printing = threading.Lock()
+
+    def run(module: str) -> Result:
+        result = (bench.kept(module) if options.resume else None) or bench.run(module)
+        with printing:
+            print(describe(interpreter, result, known), flush=True)
+        return result
+
+    with ThreadPoolExecutor(max(1, options.jobs)) as pool:
+        results = list(pool.map(run, present))
+    chapter = document.Chapter(interpreter.version, [asdict(result) for result in results], absent)
+    print(document.summary(chapter, known), flush=True)
+    is_clean = all(is_explained(interpreter, result, known) for result in results)
+    if options.subset == "full" and not options.only:
+        chapter.black = run_black(interpreter, options, sources)
+        is_clean &= chapter.black["same"] and chapter.black["on_heap"] > 0
+        print(document.black_line(chapter), flush=True)
+    return chapter, is_clean
+
+
+def run_black(interpreter: Interpreter, options: argparse.Namespace, sources: str) -> dict:
+    """black over the interpreter's whole standard library, on both sides."""
+    sys.path.append(str(HERE.parent / "packages"))
+    import black_stdlib
+
+    kept = RESULTS / interpreter.series / "black.json"
+    if options.resume and kept.exists() and (found := json.loads(kept.read_text()))["sources"] == sources:
+        return found
+    python = interpreters.ensure(
+        interpreter,
+        name=f"packages-{interpreter.series}",
+        project=options.project,
+        requirements=black_stdlib.REQUIREMENTS,
+    )
+    files = black_stdlib.files(black_stdlib.library_of(python), tests=False)
+    with tempfile.TemporaryDirectory() as folder:
+        found = asdict(black_stdlib.compare(python, files, options.jobs, Path(folder))) | {"sources": sources}
+    kept.write_text(json.dumps(found, indent=1))
+    return found
 
 
 def main() -> int:
@@ -218,28 +296,11 @@ def main() -> int:
     sources = interpreters.fingerprint(options.project)
     report: list[document.Chapter] = []
     all_explained = True
-    printing = threading.Lock()
 
     for interpreter in chosen(options.python):
-        name = None if options.project == PROJECT else f"{interpreter.series}-other"
-        python = interpreters.ensure(interpreter, name=name, project=options.project)
-        bench = Bench(interpreter, python, preload, sources)
-        names = options.only or modules.SUBSETS[options.subset].split()
-        present, absent = modules.resolve(names, modules.installed(python))
-        if options.only and absent:
-            raise SystemExit(f"CPython {interpreter.version} has no {', '.join(absent)}")
-
-        def run(module: str) -> Result:
-            result = (bench.kept(module) if options.resume else None) or bench.run(module)
-            with printing:
-                print(describe(interpreter, result, known), flush=True)
-            return result
-
-        with ThreadPoolExecutor(max(1, options.jobs)) as pool:
-            results = list(pool.map(run, present))
-        all_explained &= all(is_explained(interpreter, result, known) for result in results)
-        report.append(document.Chapter(interpreter.version, [asdict(result) for result in results], absent))
-        print(document.summary(report[-1], known), flush=True)
+        chapter, is_clean = run_interpreter(interpreter, options, known, preload, sources)
+        report.append(chapter)
+        all_explained &= is_clean
 
     if options.write_docs:
         path = PROJECT / "docs" / "cpython-tests.md"

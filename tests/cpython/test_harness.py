@@ -15,7 +15,7 @@ import starts  # noqa: E402
 import verdicts  # noqa: E402
 from verdicts import PROCESS, Difference, Known, Outcome  # noqa: E402
 
-TEST_MODULE = '''
+TEST_MODULE = """
 import os, unittest
 
 class Cases(unittest.TestCase):
@@ -53,7 +53,7 @@ class Zz(unittest.TestCase):
     def test_crashes(self):
         if "CRASH" in os.environ:
             os.abort()
-'''
+"""
 
 
 def record(folder: Path, **environment: str) -> tuple[int, dict[str, str]]:
@@ -128,8 +128,18 @@ def test_known_differences_name_version_and_case(tmp_path):
     assert first.explains("3.12.1", "t.C.test_x") and not first.explains("3.13.0", "t.C.test_x")
     assert second.explains("3.10.13", "t.C.test_y") and not second.explains("3.10.13", "t.C.test_x")
     table.write_text("3.12\tt.C.test_x\n")
-    with pytest.raises(SystemExit, match="known.tsv:1"):
+    with pytest.raises(SystemExit, match=r"known\.tsv:1"):
         verdicts.read_known(table)
+
+
+def test_a_process_fails_of_known_cases_only():
+    known = [Known("*", "a", "its cause")]
+    process = {"case": PROCESS, "ours": [verdicts.FAILURES] * 4}
+    case_a, case_b = {"case": "a", "ours": ["fail"] * 4}, {"case": "b", "ours": ["fail"] * 4}
+    assert verdicts.causes("3.12.1", [process, case_a], known) == ["The cases below failed.", "its cause"]
+    assert verdicts.causes("3.12.1", [process, case_a, case_b], known) == [None, "its cause", None]
+    assert verdicts.causes("3.12.1", [process], known) == [None]
+    assert verdicts.causes("3.12.1", [{**process, "ours": ["SIGSEGV"] * 4}, case_a], known) == [None, "its cause"]
 
 
 def test_options_are_taken_apart():
@@ -170,7 +180,9 @@ def test_census_counts_processes_that_cannot_be_asked(tmp_path):
     assert forked == 1
     assert [each.argv[-1] for each in found if not each.has_variable] == ["3", "4", "5"]
 
-    log.write_text("".join(f"{each.pid}\t3\theapkeeper\t-\n" for each in found if each.has_variable and "-S" not in each.argv))
+    log.write_text(
+        "".join(f"{each.pid}\t3\theapkeeper\t-\n" for each in found if each.has_variable and "-S" not in each.argv)
+    )
     census = starts.census(records, log, Path(sys.executable))
     assert (census.started, census.on_heap, census.forked) == (7, 3, 1)
     assert census.absent == {"started with an environment without HEAPKEEPER": 3, "-S: no site, no .pth files": 1}

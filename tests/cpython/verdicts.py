@@ -13,6 +13,8 @@ from pathlib import Path
 
 PROCESS = "<process>"
 ABSENT = "did not run"
+FAILURES = "exit 2 (failures)"
+NO_TESTS = "exit 4 (no tests ran)"
 
 # Of several notes on one execution of a case (failing subtests, a failing tearDown), the gravest counts.
 GRAVITY = ("pass", "expected", "skip", "unexpected", "fail", "error")
@@ -57,7 +59,7 @@ def ending(code: int, timed_out: bool) -> str:
         return "killed after its time"
     if code < 0:
         return signal.Signals(-code).name
-    return {0: "exit 0", 2: "exit 2 (failures)", 3: "exit 3 (environment changed)", 4: "exit 4 (no tests ran)"}.get(code, f"exit {code}")
+    return {0: "exit 0", 2: FAILURES, 3: "exit 3 (environment changed)", 4: NO_TESTS}.get(code, f"exit {code}")
 
 
 def read(path: Path) -> tuple[Verdicts, dict[str, str]]:
@@ -108,6 +110,19 @@ class Known:
 
     def explains(self, version: str, case: str) -> bool:
         return self.case == case and self.version in ("*", version, ".".join(version.split(".")[:2]))
+
+
+def causes(version: str, differences: list[dict], known: list[Known]) -> list[str | None]:
+    """The cause of each difference of one module, as far as the table knows it.
+
+    That the process ended with failures is no difference of its own if the cases that failed are known.
+    """
+    found = [next((row.cause for row in known if row.explains(version, each["case"])), None) for each in differences]
+    for index, each in enumerate(differences):
+        others = [cause for other, cause in zip(differences, found, strict=True) if other["case"] != PROCESS]
+        if each["case"] == PROCESS and set(each["ours"]) == {FAILURES} and others and all(others):
+            found[index] = "The cases below failed."
+    return found
 
 
 def read_known(path: Path) -> list[Known]:
