@@ -72,13 +72,15 @@ pub struct Model {
     /// The most that may be held under the limit, grace included.
     limit: Option<usize>,
     serial: usize,
+    /// From the start of the range to the end of the last arena that held a block.
+    used_bytes: usize,
 }
 
 impl Model {
     pub fn new(range: &'static Range, around: Surroundings) -> Model {
         let tenants = (0..around.heaps).map(|_| Tenant::new(range)).collect();
         let (blocks, taken) = (Vec::new(), BTreeMap::new());
-        Model { range, around, tenants, blocks, taken, live_bytes: 0, limit: None, serial: 0 }
+        Model { range, around, tenants, blocks, taken, live_bytes: 0, limit: None, serial: 0, used_bytes: 0 }
     }
 
     /// Run a program in a range of its own, to its end.
@@ -86,8 +88,8 @@ impl Model {
         let range = Range::reserve(range_bytes).unwrap();
         let mut model = Model::new(range, around);
         program.into_iter().for_each(|op| model.step(op));
-        model.finish();
-        assert_eq!(resident_bytes(range), 0, "memory stayed resident");
+        let used_bytes = model.finish();
+        assert_eq!(resident_bytes(range, used_bytes), 0, "memory stayed resident");
         // SAFETY: the heaps are gone with the model.
         unsafe { range.release() };
     }
@@ -208,6 +210,8 @@ impl Model {
             assert!(before + length <= start, "{start:#x} + {usable} overlaps {before:#x} + {length}");
         }
         self.taken.insert(start, usable);
+        let used_bytes = (start + usable - self.range.bounds().start).next_multiple_of(ARENA_BYTES);
+        self.used_bytes = self.used_bytes.max(used_bytes);
         self.live_bytes += usable;
         self.serial += 1;
         self.blocks.push(Live { address: block, bytes: usable, heap, tag: self.serial as u8 });
@@ -382,8 +386,8 @@ impl Model {
         assert!(stats.peak_bytes >= held && stats.retained_bytes <= stats.reserved_bytes);
     }
 
-    /// Free what is left, and see that nothing remains.
-    pub fn finish(mut self) {
+    /// Free what is left, and see that nothing remains. Returns the bytes of the range that were used.
+    pub fn finish(mut self) -> usize {
         self.check();
         while !self.blocks.is_empty() {
             self.free(self.blocks.len() * 5 / 8);
@@ -401,6 +405,7 @@ impl Model {
             let stats = self.range.stats();
             assert_eq!((stats.held_bytes, stats.retained_bytes), (0, 0));
         }
+        self.used_bytes
     }
 }
 
@@ -474,13 +479,13 @@ fn is_zero(block: *mut u8, bytes: usize) -> bool {
     bytes.chunks(ZEROS.len()).all(|chunk| *chunk == ZEROS[..chunk.len()])
 }
 
-/// Bytes of the range that are in memory, whatever our books say.
-pub fn resident_bytes(range: &Range) -> usize {
-    let bounds = range.bounds();
-    let mut pages = vec![0u8; bounds.len() / 4096];
-    let start = std::ptr::without_provenance_mut(bounds.start);
+/// Of the first `bytes` bytes of the range, those that are in memory, whatever our books say.
+pub fn resident_bytes(range: &Range, bytes: usize) -> usize {
+    const PAGE_BYTES: usize = 4096;
+    let mut pages = vec![0u8; bytes / PAGE_BYTES];
+    let start = std::ptr::without_provenance_mut(range.bounds().start);
     // SAFETY: mincore writes a byte for each page of the range, which is mapped as a whole.
-    let result = unsafe { libc::mincore(start, bounds.len(), pages.as_mut_ptr()) };
+    let result = unsafe { libc::mincore(start, bytes, pages.as_mut_ptr()) };
     assert_eq!(result, 0, "mincore: {}", std::io::Error::last_os_error());
-    pages.iter().filter(|page| **page & 1 == 1).count() * 4096
+    pages.iter().filter(|page| **page & 1 == 1).count() * PAGE_BYTES
 }
