@@ -33,6 +33,7 @@ mod locate;
 mod lock;
 mod observe;
 mod os;
+mod policy;
 mod pool;
 mod range;
 mod refill;

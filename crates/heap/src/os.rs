@@ -119,13 +119,14 @@ pub(crate) unsafe fn move_memory(from: *mut u8, to: *mut u8, bytes: usize) -> bo
 pub(crate) fn address_space_left() -> Option<usize> {
     // SAFETY: getrlimit writes the structure it is given.
     let limit = finite(|limit| unsafe { libc::getrlimit(libc::RLIMIT_AS, limit) })?;
-    Some(limit.saturating_sub(mapped_bytes().unwrap_or(0)))
+    Some(limit.saturating_sub(statm_bytes(0).unwrap_or(0)))
 }
 
-/// Bytes of private writable memory that this process may have, if that limit (`ulimit -d`) is finite.
-pub(crate) fn data_limit() -> Option<usize> {
+/// Bytes of private writable memory that this process may still map, if that limit (`ulimit -d`) is finite.
+pub(crate) fn data_left() -> Option<usize> {
     // SAFETY: getrlimit writes the structure it is given.
-    finite(|limit| unsafe { libc::getrlimit(libc::RLIMIT_DATA, limit) })
+    let limit = finite(|limit| unsafe { libc::getrlimit(libc::RLIMIT_DATA, limit) })?;
+    Some(limit.saturating_sub(statm_bytes(5).unwrap_or(0)))
 }
 
 /// The soft limit that `read` finds, if there is one.
@@ -137,9 +138,9 @@ fn finite(read: impl FnOnce(*mut libc::rlimit) -> libc::c_int) -> Option<usize> 
     usize::try_from(limit.rlim_cur).ok()
 }
 
-/// Bytes of address space mapped by this process: the first field of /proc/self/statm.
-fn mapped_bytes() -> Option<usize> {
-    let mut text = [0u8; 64];
+/// A field of /proc/self/statm, in bytes: 0 all address space mapped by this process, 5 private writable memory and stack.
+fn statm_bytes(field: usize) -> Option<usize> {
+    let mut text = [0u8; 128];
     // SAFETY: the path is a C string; the descriptor is closed below; read is given the buffer's own length.
     let length = unsafe {
         let descriptor = libc::open(c"/proc/self/statm".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
@@ -150,8 +151,8 @@ fn mapped_bytes() -> Option<usize> {
         libc::close(descriptor);
         usize::try_from(length).ok()?
     };
-    let digits = text[..length].iter().take_while(|b| b.is_ascii_digit());
-    let pages = digits.fold(0usize, |n, b| n * 10 + usize::from(b - b'0'));
+    let digits = text[..length].split(|b| *b == b' ').nth(field)?;
+    let pages = digits.iter().filter(|b| b.is_ascii_digit()).fold(0usize, |n, b| n * 10 + usize::from(b - b'0'));
     Some(pages * page_bytes())
 }
 

@@ -21,6 +21,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use crate::arena::Arena;
 use crate::lock::Lock;
 use crate::os;
+use crate::policy::Policy;
 use crate::pool::{Pool, PoolPtr};
 use crate::runs::FreeRuns;
 use crate::size::{ARENA_BYTES, ARENA_SHIFT, SLOT_BYTES, SLOT_SHIFT, SLOTS_PER_ARENA, round_up};
@@ -33,20 +34,6 @@ const MIN_RESERVE_BYTES: usize = 8 * ARENA_BYTES;
 
 /// Largest reservation: 32 TiB, so that slots have 32-bit numbers.
 const MAX_RESERVE_BYTES: usize = (1 << 31) * SLOT_BYTES;
-
-/// Held bytes from which new arenas ask for huge pages: **16 MiB**. See [`HugePages::Auto`].
-const HUGE_FROM_BYTES: usize = 8 * ARENA_BYTES;
-
-/// How long it remembers that it held that much: **4 s**.
-const HUGE_FOR_MS: u64 = 4000;
-
-/// Free memory kept for reuse is at most this share of the recent peak: an **eighth** …
-const RETAIN_SHARE: usize = 8;
-/// … and never more than **32 MiB**, however long the program then sits still.
-const RETAIN_MAX_BYTES: usize = 32 << 20;
-/// The recent peak falls towards what is held by a quarter of the difference every 8 ms: to half in 20 ms. That is long
-/// enough for programs that build and drop in turns, which are who gains from kept memory.
-const DECAY_STEP_MS: u64 = 8;
 
 /// Beyond the limit, small blocks may take this much more once a request has been refused, so that whoever handles the
 /// refusal can: **1 MiB**, or a sixteenth of the limit where that is less.
@@ -130,6 +117,7 @@ pub struct Range {
     limit: AtomicUsize,
     refused: AtomicBool,
     huge_allowed: AtomicBool,
+    huge_wanted: AtomicBool,
 
     lock: Lock,
     state: UnsafeCell<State>,
@@ -142,9 +130,7 @@ pub(crate) struct State {
     pub runs: FreeRuns,
     /// Dirty slots of free arenas.
     pub retained_slots: usize,
-    recent_peak: usize,
-    decayed_at_ms: u64,
-    large_until_ms: u64,
+    policy: Policy,
     heaps: [u64; MAX_HEAPS / 64],
     handler: Option<LimitHandler>,
 }
@@ -157,8 +143,8 @@ unsafe impl Send for Range {}
 
 impl Range {
     /// Reserve up to `max_bytes` of address space for arenas (1 TiB is a good choice: it costs nothing until used), less
-    /// where the system refuses: halved until it agrees, at most half of what `ulimit -v` leaves, at most `ulimit -d`, and at
-    /// most 32 TiB.
+    /// where the system refuses: halved until it agrees, at most half of what `ulimit -v` leaves, at most what `ulimit -d`
+    /// leaves, and at most 32 TiB.
     ///
     /// The range lives until [`Range::release`].
     ///
@@ -170,8 +156,8 @@ impl Range {
             bytes = bytes.min(left / 2);
         }
         // More could never be written to; and the tables count as data as well, a 500th of the range.
-        if let Some(limit) = os::data_limit() {
-            bytes = bytes.min(limit);
+        if let Some(left) = os::data_left() {
+            bytes = bytes.min(left);
         }
         bytes &= !(ARENA_BYTES - 1);
         while bytes >= MIN_RESERVE_BYTES {
@@ -224,14 +210,13 @@ impl Range {
                 limit: AtomicUsize::new(usize::MAX),
                 refused: AtomicBool::new(false),
                 huge_allowed: AtomicBool::new(true),
+                huge_wanted: AtomicBool::new(false),
                 lock: Lock::new(),
                 state: UnsafeCell::new(State {
                     frontier: 0,
                     runs: FreeRuns::new(),
                     retained_slots: 0,
-                    recent_peak: 0,
-                    decayed_at_ms: os::monotonic_ms(),
-                    large_until_ms: 0,
+                    policy: Policy::new(),
                     heaps: [0; MAX_HEAPS / 64],
                     handler: None,
                 }),
@@ -442,39 +427,52 @@ impl Range {
             && self.held.load(Relaxed).saturating_add(retained_bytes).saturating_add(needed_bytes) > limit
     }
 
-    /// Whether an arena taken now should ask for huge pages.
-    pub(crate) fn wants_huge(&self, state: &mut State) -> bool {
+    /// Take note of what is held now, and say whether arenas should be huge pages.
+    pub(crate) fn note_held(&self, state: &mut State) -> bool {
         let now = os::monotonic_ms();
-        if self.held.load(Relaxed) >= HUGE_FROM_BYTES {
-            state.large_until_ms = now + HUGE_FOR_MS;
-        }
-        now < state.large_until_ms && self.huge_allowed.load(Relaxed)
+        state.policy.note(self.held.load(Relaxed), now);
+        let huge = self.huge_allowed.load(Relaxed) && state.policy.wants_huge(now);
+        self.huge_wanted.store(huge, Relaxed);
+        huge
     }
 
-    /// How many bytes of free memory to keep for reuse right now.
-    pub(crate) fn allowance_bytes(&self, state: &mut State) -> usize {
-        let held = self.held.load(Relaxed);
-        let now = os::monotonic_ms();
-        let steps = (now.saturating_sub(state.decayed_at_ms)) / DECAY_STEP_MS;
-        if steps > 0 {
-            state.decayed_at_ms = now;
-            for _ in 0..steps.min(64) {
-                state.recent_peak -= state.recent_peak.saturating_sub(held) / 4;
-            }
-        }
-        state.recent_peak = state.recent_peak.max(held);
-        (state.recent_peak / RETAIN_SHARE).min(RETAIN_MAX_BYTES)
+    /// Whether huge pages were wanted when arenas last changed hands.
+    pub(crate) fn wants_huge(&self) -> bool {
+        self.huge_wanted.load(Relaxed)
+    }
+
+    /// Bytes of free memory to keep for reuse; call after `note_held`.
+    pub(crate) fn keep_bytes(&self, state: &State) -> usize {
+        state.policy.keep_bytes()
+    }
+
+    /// Give back what free arenas hold beyond what the policy keeps now. Returns the bytes that a heap may keep besides.
+    pub(crate) fn settle(&self) -> usize {
+        self.with_state(|state| {
+            self.note_held(state);
+            let keep = self.keep_bytes(state);
+            self.purge(state, keep);
+            keep.saturating_sub(state.retained_slots * SLOT_BYTES)
+        })
+    }
+
+    /// Bytes that a heap may keep although it is about to take fresh memory.
+    pub(crate) fn keep_beside_now(&self) -> usize {
+        self.with_state(|state| {
+            self.note_held(state);
+            self.keep_beside_bytes(state).saturating_sub(state.retained_slots * SLOT_BYTES)
+        })
+    }
+
+    /// Bytes to keep although fresh memory is about to be taken; call after `note_held`.
+    pub(crate) fn keep_beside_bytes(&self, state: &State) -> usize {
+        state.policy.keep_beside_bytes(self.held.load(Relaxed))
     }
 
     /// Run `work` on the locked state.
     pub(crate) fn with_state<R>(&self, work: impl FnOnce(&mut State) -> R) -> R {
         // SAFETY: `lock` makes the access exclusive.
         self.lock.with(|| work(unsafe { &mut *self.state.get() }))
-    }
-
-    /// Called when a heap's held bytes rise to a new level: keeps the recent peak up to date.
-    pub(crate) fn note_held(&self, state: &mut State) {
-        state.recent_peak = state.recent_peak.max(self.held.load(Relaxed));
     }
 }
 

@@ -293,13 +293,12 @@ impl Heap {
     pub(crate) fn take_slots(&mut self, count: usize, small: bool) -> Option<Taken> {
         let bytes = count * SLOT_BYTES;
         self.charge(bytes, small)?;
-        let taken = self.find_slots(count).or_else(|| {
-            let arena = self.range.take_arenas(1, self.id, ArenaKind::Pools, 1)?;
-            // SAFETY: the arena is this heap's now.
-            self.retained_slots += unsafe { (*self.range.arena(arena)).dirty.count_ones() as usize };
-            self.bin_insert(arena);
-            self.slots_from(arena, count)
-        });
+        // A fresh huge page beats fresh small pages between used ones.
+        let huge = self.range.wants_huge();
+        let mut taken = self.find_slots(count, !huge).or_else(|| self.new_arena_slots(count));
+        if huge && taken.is_none() {
+            taken = self.find_slots(count, true);
+        }
         match taken {
             Some(_) => self.range.note_peak(),
             None => self.uncharge(bytes),
@@ -307,19 +306,30 @@ impl Heap {
         taken
     }
 
-    /// The fullest arena that has the room: emptier ones get their chance to become empty.
-    fn find_slots(&mut self, count: usize) -> Option<Taken> {
+    fn new_arena_slots(&mut self, count: usize) -> Option<Taken> {
+        let arena = self.range.take_arenas(1, self.id, ArenaKind::Pools, 1)?;
+        // SAFETY: the arena is this heap's now.
+        self.retained_slots += unsafe { (*self.range.arena(arena)).dirty.count_ones() as usize };
+        self.bin_insert(arena);
+        self.slots_from(arena, count, true)
+    }
+
+    /// The fullest arena that has the room: emptier ones get their chance to become empty. With `fresh` false, only slots
+    /// whose memory is there already, or will be a huge page.
+    fn find_slots(&mut self, count: usize, fresh: bool) -> Option<Taken> {
         let mut mask = self.bin_mask & (ALL_SLOTS << count.min(127));
         let mut tries = RUN_TRIES;
         while mask != 0 {
             let bin = mask.trailing_zeros() as usize;
             let mut at = self.bins[bin];
             while at != NO_ARENA && tries > 0 {
-                if let Some(taken) = self.slots_from(at as usize, count) {
+                // SAFETY: binned arenas are this heap's.
+                let (next, huge) =
+                    unsafe { ((*self.range.arena(at as usize)).next, (*self.range.arena(at as usize)).huge) };
+                if let Some(taken) = self.slots_from(at as usize, count, fresh || huge) {
                     return Some(taken);
                 }
-                // SAFETY: binned arenas are this heap's.
-                at = unsafe { (*self.range.arena(at as usize)).next };
+                at = next;
                 tries -= 1;
             }
             mask &= mask - 1;
@@ -327,12 +337,13 @@ impl Heap {
         None
     }
 
-    /// Take `count` slots of one arena; resident ones if it has such a run.
-    fn slots_from(&mut self, index: usize, count: usize) -> Option<Taken> {
+    /// Take `count` slots of one arena: resident ones if it has such a run, others only if they may be `fresh`.
+    fn slots_from(&mut self, index: usize, count: usize, fresh: bool) -> Option<Taken> {
         let arena = self.range.arena(index);
         // SAFETY: the arena is this heap's.
         unsafe {
-            let first = find_run((*arena).free & (*arena).dirty, count).or_else(|| find_run((*arena).free, count))?;
+            let resident = find_run((*arena).free & (*arena).dirty, count);
+            let first = resident.or_else(|| if fresh { find_run((*arena).free, count) } else { None })?;
             self.bin_remove(index);
             let mask = slot_mask(first, count);
             let dirty = ((*arena).dirty & mask).count_ones() as usize;

@@ -50,13 +50,12 @@ impl Range {
     /// any. `huge_arenas` says how many of them, from the first, may ask for huge pages.
     pub(crate) fn take_arenas(&self, count: usize, owner: u16, kind: ArenaKind, huge_arenas: usize) -> Option<usize> {
         self.with_state(|state| {
-            self.note_held(state);
+            let huge = self.note_held(state);
             let first = self.find_arenas(state, count)?;
             if !self.make_arenas_writable(first, count) {
                 self.put_run(state, first, count, self.any_dirty(first, count));
                 return None;
             }
-            let huge = self.wants_huge(state);
             for index in first..first + count {
                 self.claim(state, index, owner, kind, huge && index - first < huge_arenas);
             }
@@ -86,10 +85,13 @@ impl Range {
     }
 
     fn find_arenas(&self, state: &mut State, count: usize) -> Option<usize> {
-        for dirty in [true, false] {
-            if let Some(first) = self.take_run(state, count, dirty) {
-                return Some(first);
-            }
+        if let Some(first) = self.take_run(state, count, true) {
+            return Some(first);
+        }
+        // No dirty run is long enough. What is kept must not raise the peak beside the fresh memory that is taken now.
+        self.purge(state, self.keep_beside_bytes(state));
+        if let Some(first) = self.take_run(state, count, false) {
+            return Some(first);
         }
         if self.arenas() - state.frontier as usize >= count {
             let first = state.frontier as usize;
@@ -210,17 +212,26 @@ impl Range {
     /// the OS at once, in one stroke rather than arena by arena.
     pub(crate) fn put_arenas(&self, first: usize, count: usize) {
         self.with_state(|state| {
+            let huge = self.note_held(state);
             let mut dirty_slots = 0;
+            let mut small_pages = false;
             for index in first..first + count {
                 // SAFETY: the heap that owned these arenas is done with them.
-                dirty_slots += unsafe { (*self.arena(index)).dirty.count_ones() as usize };
+                let arena = unsafe { &*self.arena(index) };
+                dirty_slots += arena.dirty.count_ones() as usize;
+                small_pages |= !arena.huge;
             }
             state.retained_slots += dirty_slots;
+            if huge && small_pages && count == 1 && dirty_slots > 0 {
+                // Its next memory will be a huge page, which spares more than keeping this one would.
+                self.clean_arenas(state, first, count);
+                self.returned.fetch_add((dirty_slots * SLOT_BYTES) as u64, Relaxed);
+                dirty_slots = 0;
+            }
             self.put_run(state, first, count, dirty_slots > 0);
-            let allowance = self.allowance_bytes(state);
-            let retained = state.retained_slots * SLOT_BYTES;
-            if retained > allowance + allowance / 4 {
-                self.purge(state, allowance);
+            let keep = self.keep_bytes(state);
+            if state.retained_slots * SLOT_BYTES > keep + keep / 4 {
+                self.purge(state, keep);
             }
         });
     }
@@ -323,7 +334,7 @@ impl Range {
                 self.put_run(state, start, more, self.any_dirty(start, more));
                 return false;
             }
-            let huge = self.wants_huge(state);
+            let huge = self.note_held(state);
             for index in start..start + more {
                 let huge = huge && index - first < huge_arenas;
                 self.claim(state, index, owner, ArenaKind::SpanInterior, huge);
@@ -367,6 +378,8 @@ impl Range {
         unsafe {
             os::decommit(start, count * SLOT_BYTES);
             (*self.arena(arena)).dirty &= !slot_mask(first, count);
+            // What comes back here later comes in small pages.
+            (*self.arena(arena)).huge = false;
         }
         self.returned.fetch_add((count * SLOT_BYTES) as u64, Relaxed);
     }

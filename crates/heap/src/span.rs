@@ -102,6 +102,10 @@ impl Heap {
     }
 
     fn take_span(&mut self, span_bytes: usize) -> Option<usize> {
+        let keep_slots = self.range.keep_beside_now() / SLOT_BYTES;
+        if self.retained_slots > keep_slots {
+            self.give_back_slots(keep_slots, false);
+        }
         self.range.take_arenas(
             span_bytes.div_ceil(ARENA_BYTES),
             self.id,

@@ -1,8 +1,9 @@
 //! Giving memory back: free slots of arenas that are still in use, by policy and at once, and everything at the end.
 //!
 //! Arenas that become empty go back to the range, which keeps a bounded share for reuse (`runs.rs`). What is left here
-//! are free slots between used ones. They are kept while they are few beside what the heap holds: below
-//! `held / 8 + 256 KiB`; above it they go back to the OS, emptiest arenas first. An arena on a huge page is left whole
+//! are free slots between used ones. They are kept while they are few beside what the heap holds, below
+//! `held / 8 + 256 KiB`, or while the policy for a large heap allows (`policy.rs`); beyond that they go back to the OS,
+//! emptiest arenas first. An arena on a huge page is left whole
 //! unless it is nearly empty, for giving back a part would split it.
 
 use core::ptr;
@@ -24,7 +25,16 @@ impl Heap {
     pub(crate) fn trim_if_due(&mut self) {
         let held_slots = self.held_bytes / SLOT_BYTES;
         if self.retained_slots > held_slots / 8 + RETAIN_MIN_SLOTS {
-            self.give_back_slots(held_slots / 16, false);
+            self.trim_if_due_slow(held_slots / 8 + RETAIN_MIN_SLOTS);
+        }
+    }
+
+    /// Free arenas go first: theirs is the memory that is given back and taken again with least trouble.
+    #[cold]
+    fn trim_if_due_slow(&mut self, keep_slots: usize) {
+        let keep_slots = keep_slots.max(self.range.settle() / SLOT_BYTES);
+        if self.retained_slots > keep_slots {
+            self.give_back_slots(keep_slots / 4 * 3, false);
         }
     }
 
@@ -46,28 +56,31 @@ impl Heap {
     }
 
     /// Give dirty free slots back, emptiest arenas first, until `keep` are left. Returns the bytes given back.
-    fn give_back_slots(&mut self, keep: usize, split_huge: bool) -> usize {
+    pub(crate) fn give_back_slots(&mut self, keep: usize, split_huge: bool) -> usize {
         let before = self.retained_slots;
         for bin in (1..SLOTS_PER_ARENA).rev() {
             let mut at = self.bins[bin];
             while at != NO_ARENA && self.retained_slots > keep {
                 let index = at as usize;
                 // SAFETY: binned arenas are this heap's.
-                let (mut mask, huge) = unsafe {
+                let (free, dirty, huge) = unsafe {
                     let arena = &*self.range.arena(index);
                     at = arena.next;
-                    (arena.free & arena.dirty, arena.huge)
+                    (arena.free, arena.dirty, arena.huge)
                 };
                 if huge && !split_huge && bin < SPLIT_HUGE_FROM {
                     continue;
                 }
+                // A huge page is resident as a whole, used or not.
+                let mut mask = if huge { free } else { free & dirty };
                 while mask != 0 {
                     let first = mask.trailing_zeros() as usize;
                     let count = (mask >> first).trailing_ones() as usize;
+                    let run = crate::arena::slot_mask(first, count);
                     // SAFETY: the slots are free, the arena is this heap's.
                     unsafe { self.range.clean_slots(index, first, count) };
-                    self.retained_slots -= count;
-                    mask &= !crate::arena::slot_mask(first, count);
+                    self.retained_slots -= (run & dirty).count_ones() as usize;
+                    mask &= !run;
                 }
             }
         }

@@ -1,0 +1,69 @@
+//! How much free memory is kept for reuse, and when arenas are huge pages: both follow what was recently held.
+//!
+//! Programs build and drop in turns: what one turn gave back, the next one takes. Giving memory back and faulting it in
+//! again costs 1–2 µs an OS page, a sizeable share of the time in which such a program fills that page with objects. So
+//! free arenas are kept, within bounds that hold however long the program then sits still:
+//!
+//! - `kept <= recent peak / 3` while that peak is below 16 MiB: small processes do not pay;
+//! - `kept <= 32 MiB` above;
+//! - `held + kept <= recent peak` whenever fresh memory is taken: keeping memory never raises the peak.
+//!
+//! The recent peak falls towards what is held, to half in 20 ms.
+
+/// Held bytes from which a heap is large: **16 MiB**.
+const LARGE_BYTES: usize = 16 << 20;
+
+/// How long a heap that was large gets huge pages: **4 s**.
+const HUGE_FOR_MS: u64 = 4000;
+
+/// What a small heap may keep: a **third** of the recent peak.
+const SMALL_SHARE: usize = 3;
+
+/// What a large heap may keep: **32 MiB**.
+const LARGE_KEEP_BYTES: usize = 32 << 20;
+
+/// The recent peak loses a quarter of its excess in this time.
+const DECAY_STEP_MS: u64 = 8;
+
+/// What the recent past says.
+pub(crate) struct Policy {
+    recent_peak_bytes: usize,
+    decayed_at_ms: u64,
+    huge_until_ms: u64,
+}
+
+impl Policy {
+    pub const fn new() -> Policy {
+        Policy { recent_peak_bytes: 0, decayed_at_ms: 0, huge_until_ms: 0 }
+    }
+
+    /// Take note of what is held now.
+    pub fn note(&mut self, held_bytes: usize, now_ms: u64) {
+        let steps = now_ms.saturating_sub(self.decayed_at_ms) / DECAY_STEP_MS;
+        if steps > 0 {
+            self.decayed_at_ms = now_ms;
+            for _ in 0..steps.min(64) {
+                self.recent_peak_bytes -= self.recent_peak_bytes.saturating_sub(held_bytes) / 4;
+            }
+        }
+        self.recent_peak_bytes = self.recent_peak_bytes.max(held_bytes);
+        if held_bytes >= LARGE_BYTES {
+            self.huge_until_ms = now_ms + HUGE_FOR_MS;
+        }
+    }
+
+    /// Bytes that may be kept for reuse.
+    pub fn keep_bytes(&self) -> usize {
+        if self.recent_peak_bytes >= LARGE_BYTES { LARGE_KEEP_BYTES } else { self.recent_peak_bytes / SMALL_SHARE }
+    }
+
+    /// Bytes that may be kept although a request is about to take fresh memory.
+    pub fn keep_beside_bytes(&self, held_bytes: usize) -> usize {
+        self.recent_peak_bytes.saturating_sub(held_bytes)
+    }
+
+    /// Whether arenas taken now gain from huge pages.
+    pub fn wants_huge(&self, now_ms: u64) -> bool {
+        now_ms < self.huge_until_ms
+    }
+}
