@@ -20,6 +20,8 @@ class Chapter:
     results: list[dict]
     absent: list[str]
     """Module names that this version does not have."""
+    stood_in: list[str] = field(default_factory=list)
+    """Modules that were not installed and ran through a stand-in."""
     black: dict = field(default_factory=dict)
     """What came of black over the standard library, if it was run."""
 
@@ -229,5 +231,11 @@ def page(chapters: list[Chapter], known: list[Known], command: list[str]) -> str
             lines += [
                 "",
                 "Not in this version: " + ", ".join(name.replace("|", " or ") for name in chapter.absent) + ".",
+            ]
+        if chapter.stood_in:
+            lines += [
+                "",
+                f"Not installed with this version, though the module with all of their cases is: {', '.join(chapter.stood_in)}. "
+                "They ran through stand-ins of two lines, as CPython's own ones are.",
             ]
     return "\n".join(lines) + "\n"

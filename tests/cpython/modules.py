@@ -56,6 +56,28 @@ SUBSETS = {"full": " ".join(FAMILIES.values()), "quick": QUICK, "thin": THIN}
 # regrtest's `-u`: no network, no gigabytes, no sound. `walltime` is younger than 3.10.
 RESOURCES = ("subprocess", "cpu", "decimal", "walltime")
 
+# `make install` of 3.11 and 3.12 leaves these packages out and installs the module that holds all of their cases: what
+# each would do with it is done in their place. Package to its files.
+STAND_INS = {
+    f"test_multiprocessing_{method}": {
+        "__init__.py": "",
+        **{
+            f"test_{name}.py": (
+                "from test._test_multiprocessing import install_tests_in_module_dict\n"
+                f"install_tests_in_module_dict(globals(), {method!r}, {selection})\n"
+            )
+            for name, selection in {
+                "processes": "only_type='processes'",
+                "threads": "only_type='threads'",
+                "manager": "only_type='manager'",
+                "misc": "exclude_types=True",
+            }.items()
+        },
+    }
+    for method in ("fork", "forkserver", "spawn")
+}
+STAND_IN_NEEDS = "_test_multiprocessing"
+
 # Seconds a single test case and a whole module may take on a busy machine; the modules below take long by nature.
 CASE_TIMEOUT_S = 600
 MODULE_TIMEOUT_S = 900
@@ -68,6 +90,21 @@ def installed(python: Path) -> set[str]:
     code = "import os, test; print(os.path.dirname(test.__file__))"
     folder = subprocess.run([python, "-I", "-c", code], capture_output=True, text=True, check=True).stdout.strip()
     return {name[:-3] if name.endswith(".py") else name for name in os.listdir(folder)}
+
+
+def stand_ins(available: set[str], folder: Path) -> set[str]:
+    """Writes into `folder` the stand-ins that a version needs; their names."""
+    needed = set(STAND_INS) - available if STAND_IN_NEEDS in available else set()
+    for package in needed:
+        (folder / package).mkdir(parents=True, exist_ok=True)
+        for name, text in STAND_INS[package].items():
+            (folder / package / name).write_text(text)
+    return needed
+
+
+def parts(stand_in: str) -> list[str]:
+    """The modules of a stand-in; regrtest would look for the package itself where CPython's tests are."""
+    return [f"{stand_in}.{name.removesuffix('.py')}" for name in STAND_INS[stand_in] if name.startswith("test_")]
 
 
 def resolve(names: list[str], available: set[str]) -> tuple[list[str], list[str]]:

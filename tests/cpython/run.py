@@ -71,6 +71,10 @@ class Bench:
     def __init__(self, interpreter: Interpreter, python: Path, preload: Path, sources: str):
         self.interpreter, self.python, self.preload, self.sources = interpreter, python, preload, sources
         self.folder = RESULTS / interpreter.series
+        self.stand_in_folder = self.folder / "stand-ins"
+        installed = modules.installed(python)
+        self.stand_ins = modules.stand_ins(installed, self.stand_in_folder)
+        self.available = installed | self.stand_ins
 
     def run_side(self, module: str, side: str, only: list[str] | None = None) -> tuple[Outcome, starts.Census | None]:
         """One run of a module; `side` is `plain` or `ours`, with a suffix for a repetition."""
@@ -86,10 +90,16 @@ class Bench:
             environment["HEAPKEEPER"] = f"log={files['log']}"
         command = [self.python, HERE / "recorder.py", files["cases"], "-v", "--timeout", str(modules.CASE_TIMEOUT_S)]
         command += ["-u", modules.resources(self.interpreter.version)]
+        targets = [module]
+        if module in self.stand_ins:
+            command += ["--testdir", self.stand_in_folder]
+            targets = modules.parts(module)
         for case in only or []:
             command += ["-m", case]
         began = time.monotonic()
-        code, timed_out = run_group([*command, module], files["out"], environment, temporary, modules.timeout_s(module))
+        code, timed_out = run_group(
+            [*command, *targets], files["out"], environment, temporary, modules.timeout_s(module)
+        )
         found, reasons = verdicts.read(files["cases"])
         found[PROCESS] = verdicts.ending(code, timed_out)
         shutil.rmtree(temporary, ignore_errors=True)
@@ -245,7 +255,7 @@ def run_interpreter(
     python = interpreters.ensure(interpreter, name=name, project=options.project)
     bench = Bench(interpreter, python, preload, sources)
     names = options.only or modules.SUBSETS[options.subset].split()
-    present, absent = modules.resolve(names, modules.installed(python))
+    present, absent = modules.resolve(names, bench.available)
     if options.only and absent:
         raise SystemExit(f"CPython {interpreter.version} has no {', '.join(absent)}")
     printing = threading.Lock()
@@ -258,7 +268,8 @@ def run_interpreter(
 
     with ThreadPoolExecutor(max(1, options.jobs)) as pool:
         results = list(pool.map(run, present))
-    chapter = document.Chapter(interpreter.version, [asdict(result) for result in results], absent)
+    stood_in = sorted(bench.stand_ins & set(present))
+    chapter = document.Chapter(interpreter.version, [asdict(result) for result in results], absent, stood_in)
     print(document.summary(chapter, known), flush=True)
     is_clean = all(is_explained(interpreter, result, known) for result in results)
     if options.subset == "full" and not options.only:
@@ -291,6 +302,9 @@ def run_black(interpreter: Interpreter, options: argparse.Namespace, sources: st
 
 def main() -> int:
     options = arguments()
+    # A job in the background ignores these, and so would the tests, some of which wait for an interrupt to have effect.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     known = verdicts.read_known(HERE / "known-differences.tsv")
     preload = starts.build(RESULTS)
     sources = interpreters.fingerprint(options.project)
