@@ -41,7 +41,7 @@ test-rust:  ## the crates that need no Python
 	cargo test --quiet $(NO_PYTHON)
 
 test-python: build  ## the installed package as a user drives it
-	"$(BIN)/pytest" -q tests
+	"$(BIN)/pytest" -q tests benches
 
 test-pythons: build  ## what of that depends on the version, on every other CPython found
 	"$(BIN)/python" tools/other_pythons.py
@@ -69,11 +69,11 @@ bench-alloc: build  ## allocators under CPython, compared; writes docs/benchmark
 docs:  ## the Rust documentation, in target/doc
 	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps $(NO_PYTHON)
 
-soak:  ## 10⁹ operations on the heap, checked against a model: hours
-	cargo test --release --package heapkeeper-heap -- --ignored soak
+soak:  ## 10⁹ operations on the heap, contents and tables checked: minutes
+	cargo run --quiet --release --package heapkeeper-heap --example soak $(ARGS)
 
 fuzz:  ## the fuzz targets, a minute each; needs cargo-fuzz and a nightly Rust
-	cd fuzz && for target in $$(cargo fuzz list); do cargo +nightly fuzz run "$$target" -- -max_total_time=60; done
+	cd fuzz && for target in $$(cargo fuzz list); do cargo +nightly fuzz run "$$target" -- -max_total_time=60 -len_control=0 -max_len=2401; done
 
 clean:  ## removes what all of these made
 	rm -rf .venv .venvs build .pytest_cache .ruff_cache

@@ -4,8 +4,9 @@
 //! again costs 1–2 µs an OS page, a sizeable share of the time in which such a program fills that page with objects. So
 //! free arenas are kept, within bounds that hold however long the program then sits still:
 //!
-//! - `kept <= recent peak / 3` while that peak is below 16 MiB: small processes do not pay;
+//! - `kept <= max(recent peak / 4, 1 MiB)` while that peak is below 16 MiB: small processes do not pay;
 //! - `kept <= 32 MiB` above;
+//! - `kept <= max(that, the span of arenas freed last, up to 32 MiB)` for 20 ms: one large buffer that comes and goes;
 //! - `held + kept <= recent peak` whenever fresh memory is taken: keeping memory never raises the peak.
 //!
 //! The recent peak falls towards what is held, to half in 20 ms.
@@ -16,8 +17,14 @@ const LARGE_BYTES: usize = 16 << 20;
 /// How long a heap that was large gets huge pages: **4 s**.
 const HUGE_FOR_MS: u64 = 4000;
 
-/// What a small heap may keep: a **third** of the recent peak.
-const SMALL_SHARE: usize = 3;
+/// What a small heap may keep: a **quarter** of the recent peak.
+const SMALL_SHARE: usize = 4;
+
+/// What any heap may keep: **1 MiB**.
+const KEEP_MIN_BYTES: usize = 1 << 20;
+
+/// How long the span of arenas freed last may be kept for its like: **20 ms**.
+const SPAN_FOR_MS: u64 = 20;
 
 /// What a large heap may keep: **32 MiB**.
 const LARGE_KEEP_BYTES: usize = 32 << 20;
@@ -30,11 +37,13 @@ pub(crate) struct Policy {
     recent_peak_bytes: usize,
     decayed_at_ms: u64,
     huge_until_ms: u64,
+    span_bytes: usize,
+    span_until_ms: u64,
 }
 
 impl Policy {
     pub const fn new() -> Policy {
-        Policy { recent_peak_bytes: 0, decayed_at_ms: 0, huge_until_ms: 0 }
+        Policy { recent_peak_bytes: 0, decayed_at_ms: 0, huge_until_ms: 0, span_bytes: 0, span_until_ms: 0 }
     }
 
     /// Take note of what is held now.
@@ -52,9 +61,19 @@ impl Policy {
         }
     }
 
+    /// Take note of a span of arenas that is freed now.
+    pub fn note_span(&mut self, span_bytes: usize, now_ms: u64) {
+        self.span_bytes = span_bytes;
+        self.span_until_ms = now_ms + SPAN_FOR_MS;
+    }
+
     /// Bytes that may be kept for reuse.
-    pub fn keep_bytes(&self) -> usize {
-        if self.recent_peak_bytes >= LARGE_BYTES { LARGE_KEEP_BYTES } else { self.recent_peak_bytes / SMALL_SHARE }
+    pub fn keep_bytes(&self, now_ms: u64) -> usize {
+        if self.recent_peak_bytes >= LARGE_BYTES {
+            return LARGE_KEEP_BYTES;
+        }
+        let span_bytes = if now_ms < self.span_until_ms { self.span_bytes.min(LARGE_KEEP_BYTES) } else { 0 };
+        (self.recent_peak_bytes / SMALL_SHARE).max(KEEP_MIN_BYTES).max(span_bytes)
     }
 
     /// Bytes that may be kept although a request is about to take fresh memory.

@@ -130,7 +130,7 @@ pub(crate) struct State {
     pub runs: FreeRuns,
     /// Dirty slots of free arenas.
     pub retained_slots: usize,
-    policy: Policy,
+    pub policy: Policy,
     heaps: [u64; MAX_HEAPS / 64],
     handler: Option<LimitHandler>,
 }
@@ -443,7 +443,7 @@ impl Range {
 
     /// Bytes of free memory to keep for reuse; call after `note_held`.
     pub(crate) fn keep_bytes(&self, state: &State) -> usize {
-        state.policy.keep_bytes()
+        state.policy.keep_bytes(os::monotonic_ms())
     }
 
     /// Give back what free arenas hold beyond what the policy keeps now. Returns the bytes that a heap may keep besides.

@@ -22,6 +22,9 @@ pub(crate) struct Taken {
     pub clean: bool,
 }
 
+/// How often the limit's handler may say "try again" for one request.
+const LIMIT_TRIES: usize = 8;
+
 /// How many arenas to look at for a run of several slots before taking a new arena.
 const RUN_TRIES: usize = 16;
 
@@ -406,10 +409,12 @@ impl Heap {
         if self.range.near_limit(self.retained_slots * SLOT_BYTES, bytes) {
             self.trim();
         }
+        let mut tries = LIMIT_TRIES;
         while !self.range.charge(bytes, small) {
-            if !self.range.may_retry(bytes) {
+            if tries == 0 || !self.range.may_retry(bytes) {
                 return None;
             }
+            tries -= 1;
         }
         self.held_bytes += bytes;
         Some(())

@@ -213,6 +213,9 @@ impl Range {
     pub(crate) fn put_arenas(&self, first: usize, count: usize) {
         self.with_state(|state| {
             let huge = self.note_held(state);
+            if count > 1 {
+                state.policy.note_span(count * ARENA_BYTES, os::monotonic_ms());
+            }
             let mut dirty_slots = 0;
             let mut small_pages = false;
             for index in first..first + count {
@@ -378,8 +381,11 @@ impl Range {
         unsafe {
             os::decommit(start, count * SLOT_BYTES);
             (*self.arena(arena)).dirty &= !slot_mask(first, count);
-            // What comes back here later comes in small pages.
-            (*self.arena(arena)).huge = false;
+            // A split huge page does not grow together again: what comes back here comes in small pages.
+            if (*self.arena(arena)).huge {
+                (*self.arena(arena)).huge = false;
+                os::advise_huge(self.arena_start(arena), ARENA_BYTES, false);
+            }
         }
         self.returned.fetch_add((count * SLOT_BYTES) as u64, Relaxed);
     }
