@@ -36,7 +36,7 @@ FAMILIES: dict[str, str] = {
     "data": """
         test_json test_pickle test_pickletools test_io test_bufio test_memoryio test_fileio test_sqlite3|test_sqlite test_zlib test_bz2
         test_lzma test_re test_decimal test_fractions test_datetime test_ctypes test_xml_etree test_xml_etree_c test_csv test_hashlib
-        test_binascii test_codecs test_ssl test_socket test_select test_selectors""",
+        test_binascii test_codecs test_ssl test_select test_selectors""",
 }
 
 # A few minutes on one interpreter: what would notice a broken allocator first.
