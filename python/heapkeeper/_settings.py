@@ -3,7 +3,7 @@
     HEAPKEEPER = "1" | "on" | "0" | "off" | "" | ITEM ("," ITEM)*
     ITEM       = "profile=" ("sample" | "off")      default sample
                | "sample-bytes=" SIZE               mean distance between samples, default 512K
-               | "max-heap=" SIZE                   hard limit, 1M at least, default none
+               | "max-heap=" SIZE                   hard limit, 8M at least, default none
                | "allocator=" ("heapkeeper" | "cpython")
                | "report" | "report=" PID           report at exit: in every process, or in that one
                | "json"                             the report as one JSON object
@@ -22,7 +22,7 @@ ALLOCATORS = ("heapkeeper", "cpython")
 DEFAULT_SAMPLE_BYTES = 512 * 1024
 
 # An interpreter that has just started needs 0.8 MiB (3.12): less would kill the program before its first line.
-MIN_HEAP_LIMIT_BYTES = 2**20
+MIN_HEAP_LIMIT_BYTES = 8 * 2**20
 
 # The value of Settings.report that stands for every process; a positive one is a pid.
 EVERY_PROCESS = 0
@@ -87,7 +87,7 @@ def heap_limit(value):
     """Bytes of a SIZE, given as an int or as text, that an interpreter can live on. Raises SettingsError."""
     limit_bytes = positive_size(value)
     if limit_bytes < MIN_HEAP_LIMIT_BYTES:
-        raise SettingsError(f"{value!r} is less than an interpreter needs to start; 1M at least")
+        raise SettingsError(f"{value!r} is less than an interpreter needs to start; 8M at least")
     return limit_bytes
 
 

@@ -84,7 +84,7 @@ def test_options_change_what_the_environment_asks_for(driver):
     assert driver.run("-q", "-c", look, env={"HEAPKEEPER": "off"}).stdout == "on\n"
 
 
-@pytest.mark.parametrize("size", ["1M", "64M"])
+@pytest.mark.parametrize("size", ["8M", "64M"])
 def test_limit(driver, size):
     code = """
 def hog(): return [bytes(1 << 20) for _ in range(200)]

@@ -206,15 +206,16 @@ def test_limit_set_moved_and_lifted_by_the_program(run):
         large = room()
         heapkeeper.limit(None)
         print(80 < small < 105, 175 < large < 210, room())
-        heapkeeper.limit("1M")   # below what is held already: nothing more can be had, nothing is taken away
+        held = [bytes(1_000_000) for _ in range(20)]
+        heapkeeper.limit("8M")   # below what is held already: nothing more can be had, nothing is taken away
         try:
             kept = [bytes(1_000_000)]
         except MemoryError:
             kept = None
         heapkeeper.limit(None)
-        print(kept, room())
+        print(kept, room(), len(held))
     """)
-    assert answer.stdout == "300\nTrue True 300\nNone 300\n"
+    assert answer.stdout == "300\nTrue True 300\nNone 300 20\n"
 
 
 def test_exceptions_at_the_limit_keep_their_tracebacks(run):
