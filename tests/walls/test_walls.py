@@ -17,6 +17,7 @@ CRATES = PROJECT / "crates"
 # Of our crates, which a crate may use outside its tests.
 OURS = {
     "heapkeeper-heap": set(),
+    "heapkeeper-gc": {"heapkeeper-heap"},
     "heapkeeper-record": set(),
     "heapkeeper-profile": set(),
     "heapkeeper-analysis": {"heapkeeper-record"},
@@ -115,6 +116,10 @@ def test_the_heap_needs_the_operating_system_alone(packages):
     assert dependencies(packages["heapkeeper-heap"], None, "build") <= {"libc"}
 
 
+def test_the_collector_needs_the_heap_alone(packages):
+    assert dependencies(packages["heapkeeper-gc"], None, "build") == {"heapkeeper-heap"}
+
+
 @pytest.mark.parametrize("name", sorted(set(OURS) - {PYTHON_FACE}))
 def test_only_the_python_face_links_python(packages, name):
     used = dependencies(packages[name], None, "dev", "build")
@@ -135,10 +140,19 @@ def test_the_python_face_does_name_python():
     assert any(PYTHON_NAME.search(text) for _, text in sources(CRATES / "python"))
 
 
-def test_the_heap_is_no_std():
-    root = code((CRATES / "heap" / "src" / "lib.rs").read_text())
+@pytest.mark.parametrize("folder", ["heap", "gc"])
+def test_the_core_is_no_std_and_without_alloc(folder):
+    root = code((CRATES / folder / "src" / "lib.rs").read_text())
     assert re.search(r"#!\[(?:no_std|cfg_attr\(not\(test\),\s*no_std\))\]", root)
-    assert not {str(path): STD.findall(text) for path, text in sources(CRATES / "heap") if STD.search(text)}
+    assert not {str(path): STD.findall(text) for path, text in sources(CRATES / folder) if STD.search(text)}
+
+
+@pytest.mark.parametrize("name", ["count.rs", "mark.rs"])
+def test_the_passes_have_no_way_to_change_objects(name):
+    # They see the object world through a shared reference, so that other threads and a forked child may run them.
+    text = without_tests(code((CRATES / "gc" / "src" / name).read_text()))
+    assert "model: &M" in text
+    assert not re.findall(r"model: &mut|\b(?:alloc|free|lock|acquire|incref|decref)\(|collector_mut", text)
 
 
 def test_the_heap_knows_nothing_of_the_tiers_above():

@@ -1,0 +1,279 @@
+//! The collector: puts walking, counting, marking and disposal together, by generations.
+//!
+//! A **full** collection's candidates are all tracked objects of the heap, found by its walker. A **young** one's are those
+//! that the model lists; they are sorted by address, and the passes are the same.
+//!
+//! Invariants, outside a collection: every counter of the scratch is 0; `collecting` is false.
+
+use heapkeeper_heap::{Heap, Range};
+
+use crate::count::{Counted, LISTED, candidate, count_heap, count_list};
+use crate::mark::{Marked, mark_heap, mark_list};
+use crate::model::{Generation, ObjectModel, Outcome};
+use crate::pace::Pace;
+use crate::scratch::{Scratch, Tables};
+use crate::telemetry::Telemetry;
+
+/// The state of collection of one heap. Its object model owns it: see [`ObjectModel::collector`].
+#[derive(Debug)]
+pub struct Collector {
+    pub(crate) tables: Tables,
+    pub(crate) scratch: Scratch,
+    collecting: bool,
+    pace: Pace,
+    telemetry: Telemetry,
+}
+
+// SAFETY: the pointers lead to the tables, which the collector owns; nothing is bound to a thread.
+unsafe impl Send for Collector {}
+
+/// What the passes found.
+#[derive(Debug, Clone, Copy, Default)]
+struct Found {
+    counted: Counted,
+    marked: Marked,
+    /// Entries of the list that are trash; they come first.
+    trash: usize,
+    /// Entries of the list used.
+    listed: usize,
+}
+
+impl Collector {
+    /// A collector for heaps of `range`. `None` if there is no address space for its scratch (11/32 of the range).
+    pub fn new(range: &'static Range) -> Option<Collector> {
+        let (tables, scratch) = Tables::reserve(range)?;
+        Some(Collector { tables, scratch, collecting: false, pace: Pace::default(), telemetry: Telemetry::default() })
+    }
+
+    /// Note a new tracked object. Whether it is time to call [`collect_if_due`](Collector::collect_if_due).
+    #[inline]
+    #[must_use]
+    pub fn made(&mut self) -> bool {
+        self.pace.made()
+    }
+
+    /// Note that a tracked object is about to be freed or untracked: the collection that is running, if one is, must not
+    /// touch it any more. Constant time.
+    #[inline]
+    pub fn forget(&mut self, address: *const u8) {
+        self.pace.freed();
+        if self.collecting {
+            self.scratch.counters.put(address, 0);
+        }
+    }
+
+    /// Whether a collection is running.
+    pub fn is_collecting(&self) -> bool {
+        self.collecting
+    }
+
+    /// Thresholds and counts.
+    pub fn pace(&self) -> &Pace {
+        &self.pace
+    }
+
+    /// Thresholds and switches, to change them.
+    pub fn pace_mut(&mut self) -> &mut Pace {
+        &mut self.pace
+    }
+
+    /// What collections did so far.
+    pub fn telemetry(&self) -> &Telemetry {
+        &self.telemetry
+    }
+
+    /// Whether the invariants hold for a heap: outside a collection, no block has a counter.
+    pub fn is_valid(&self, heap: &Heap) -> bool {
+        let mut valid = !self.collecting;
+        heap.visit_live(|block| valid &= self.scratch.counters.of(block.address) == 0);
+        valid
+    }
+
+    /// Run the collection that is due, if one is: `None` if not, or if one is running.
+    pub fn collect_if_due<M: ObjectModel>(model: &mut M) -> Option<Outcome> {
+        let collector = model.collector();
+        if collector.collecting {
+            return None;
+        }
+        let oldest = collector.pace.due(model.heap().held_bytes())?;
+        Some(Self::collect(model, oldest))
+    }
+
+    /// Collect the generations up to `oldest`. Inside a collection it does nothing, and finds nothing.
+    pub fn collect<M: ObjectModel>(model: &mut M, oldest: Generation) -> Outcome {
+        let oldest = oldest.min(Generation::Old);
+        if core::mem::replace(&mut model.collector_mut().collecting, true) {
+            return Outcome::default();
+        }
+        let started_ns = model.now_ns();
+        model.started(oldest);
+        model.collector_mut().pace.begin(oldest);
+        let found = if oldest == Generation::Old { find_in_heap(model) } else { find_in_list(model, oldest) };
+        let outcome = Self::phase(
+            model,
+            |times| &mut times.dispose_ns,
+            |model| crate::dispose::dispose(model, found.trash, oldest.next()),
+        );
+        let held_bytes = model.heap().held_bytes();
+        let now_ns = model.now_ns();
+        let collector = model.collector_mut();
+        collector.tables.give_back(found.marked.deepest, found.listed);
+        if oldest == Generation::Old {
+            collector.pace.fully_collected(held_bytes);
+        }
+        collector.note(oldest, &found, outcome);
+        collector.telemetry.pauses.record(now_ns.saturating_sub(started_ns));
+        collector.collecting = false;
+        model.finished(oldest, outcome);
+        outcome
+    }
+
+    fn note(&mut self, oldest: Generation, found: &Found, outcome: Outcome) {
+        let stats = &mut self.telemetry.generations[oldest.index()];
+        stats.collections += 1;
+        stats.candidates += found.counted.candidates as u64;
+        stats.collected += outcome.collected as u64;
+        stats.uncollectable += outcome.uncollectable as u64;
+        stats.resurrected += outcome.resurrected as u64;
+        stats.assumed_reachable += found.counted.assumed as u64;
+        stats.repeated_sweeps += found.marked.sweeps as u64 - 1;
+    }
+
+    /// Do `work`, and add its time to the phase that `of` names.
+    fn phase<M: ObjectModel, R>(
+        model: &mut M,
+        of: impl FnOnce(&mut crate::telemetry::PhaseTimes) -> &mut u64,
+        work: impl FnOnce(&mut M) -> R,
+    ) -> R {
+        let started_ns = model.now_ns();
+        let result = work(model);
+        let spent_ns = model.now_ns().saturating_sub(started_ns);
+        *of(&mut model.collector_mut().telemetry.phases) += spent_ns;
+        result
+    }
+
+    /// Move every tracked object to the permanent generation, out of collection's sight. False, and nothing done, inside a
+    /// collection. Takes time in proportion to the heap.
+    pub fn freeze<M: ObjectModel>(model: &mut M) -> bool {
+        let done = Self::move_all(model, |generation| generation != Generation::Permanent, Generation::Permanent);
+        if done {
+            model.collector_mut().pace.frozen();
+        }
+        done
+    }
+
+    /// Move all frozen objects to generation 2. False, and nothing done, inside a collection.
+    pub fn unfreeze<M: ObjectModel>(model: &mut M) -> bool {
+        Self::move_all(model, |generation| generation == Generation::Permanent, Generation::Old)
+    }
+
+    fn move_all<M: ObjectModel>(model: &mut M, which: impl Fn(Generation) -> bool, to: Generation) -> bool {
+        if model.collector().collecting {
+            return false;
+        }
+        let list = model.collector().scratch.list;
+        let mut length = 0;
+        model.heap().visit_live(|block| {
+            if block.block_bytes >= crate::model::MIN_OBJECT_BYTES
+                && let Some(object) = model.object(block.address)
+                && model.generation(object).is_some_and(&which)
+            {
+                list.set(length, block.address);
+                length += 1;
+            }
+        });
+        for i in 0..length {
+            // SAFETY: found alive just now; changing generations runs no program code.
+            model.set_generation(unsafe { M::at(list.get(i)) }, to);
+        }
+        model.collector_mut().tables.give_back(0, length);
+        true
+    }
+}
+
+/// The passes of a full collection. Afterwards the list starts with the trash, whose counters are [`LISTED`]; all others are
+/// 0, and all survivors in generation 2.
+fn find_in_heap<M: ObjectModel>(model: &mut M) -> Found {
+    let scratch = model.collector().scratch;
+    let stack = scratch.stack_for(model.heap().held_bytes());
+    let counted = Collector::phase(model, |times| &mut times.count_ns, |model| count_heap(model, &scratch));
+    let marked = Collector::phase(model, |times| &mut times.mark_ns, |model| mark_heap(model, scratch.counters, stack));
+    Collector::phase(
+        model,
+        |times| &mut times.walk_ns,
+        |model| {
+            let list = scratch.list;
+            let mut trash = 0;
+            // Who was traced once and only once was reached.
+            if marked.sweeps > 1 || marked.traced < counted.candidates {
+                model.heap().visit_live(|block| {
+                    if scratch.counters.of(block.address) == 0
+                        && candidate(model, block.address, block.block_bytes).is_some()
+                    {
+                        list.set(trash, block.address);
+                        trash += 1;
+                    }
+                });
+            }
+            model.collector_mut().tables.clear_counters();
+            (0..trash).for_each(|i| scratch.counters.put(list.get(i), LISTED));
+            let mut listed = trash;
+            model.visit_young(Generation::Middle, |object| {
+                if scratch.counters.of(M::address(object)) == 0 {
+                    list.set(listed, M::address(object));
+                    listed += 1;
+                }
+            });
+            for i in trash..listed {
+                // SAFETY: no program code ran since the model listed them.
+                model.set_generation(unsafe { M::at(list.get(i)) }, Generation::Old);
+            }
+            model.collector_mut().pace.survived(Generation::Old, counted.candidates - trash);
+            Found { counted, marked, trash, listed }
+        },
+    )
+}
+
+/// The passes of a young collection. Afterwards as for a full one, with survivors in the generation after `oldest`.
+fn find_in_list<M: ObjectModel>(model: &mut M, oldest: Generation) -> Found {
+    let scratch = model.collector().scratch;
+    let stack = scratch.stack_for(0);
+    let listed = Collector::phase(
+        model,
+        |times| &mut times.walk_ns,
+        |model| {
+            let mut listed = 0;
+            model.visit_young(oldest, |object| {
+                scratch.list.set(listed, M::address(object));
+                listed += 1;
+            });
+            scratch.list.sort(0..listed);
+            listed
+        },
+    );
+    let counted = Collector::phase(model, |times| &mut times.count_ns, |model| count_list(model, &scratch, listed));
+    let marked = Collector::phase(model, |times| &mut times.mark_ns, |model| mark_list(model, &scratch, stack, listed));
+    Collector::phase(
+        model,
+        |times| &mut times.walk_ns,
+        |model| {
+            let trash = keep_trash(model, &scratch, listed, oldest.next());
+            model.collector_mut().pace.survived(oldest, listed - trash);
+            Found { counted, marked, trash, listed }
+        },
+    )
+}
+
+/// Of the first `length` entries of the list, all objects alive, keep the unreachable, and send the others to the generation
+/// `next`, with their counters 0. Returns how many are kept.
+pub(crate) fn keep_trash<M: ObjectModel>(model: &mut M, scratch: &Scratch, length: usize, next: Generation) -> usize {
+    scratch.list.retain(length, |address| {
+        let is_trash = scratch.counters.of(address) == LISTED;
+        if !is_trash {
+            scratch.counters.put(address, 0);
+            // SAFETY: alive, by the caller's word; no program code ran since.
+            model.set_generation(unsafe { M::at(address) }, next);
+        }
+        is_trash
+    })
+}

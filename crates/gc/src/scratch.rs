@@ -1,0 +1,185 @@
+//! All memory that the passes write: tables beside the heap's range, which cost address space until used.
+//!
+//! ```text
+//! counters   2 bytes for each 32 of heap    6.25 % of the heap   index (address − base) >> 5
+//! stack      8 bytes for each 256 of heap   3.13 % at most       what waits to be traced; before that, large counts
+//! list       8 bytes for each candidate of a young collection, or each piece of trash
+//! ```
+//!
+//! A full collection that finds no trash thus takes at most 9.4 % of the heap, and gives it back. Counters are distinct for
+//! distinct objects, because blocks of at least 32 bytes start at least 32 bytes apart.
+//!
+//! Invariant: outside a collection every counter is 0.
+
+use heapkeeper_heap::{Range, SLOT_BYTES, SideTable};
+
+use crate::model::MIN_OBJECT_BYTES;
+
+const COUNTERS_PER_SLOT: usize = SLOT_BYTES / MIN_OBJECT_BYTES; // 512
+const COUNTER_BYTES_PER_SLOT: usize = COUNTERS_PER_SLOT * size_of::<u16>(); // 1024
+const STACK_BYTES_PER_SLOT: usize = SLOT_BYTES / 256 * size_of::<*mut u8>(); // 512
+const LIST_BYTES_PER_SLOT: usize = COUNTERS_PER_SLOT * size_of::<*mut u8>(); // 4096
+
+/// Entries of the stack for however small a heap.
+const STACK_LEAST: usize = 4096;
+
+/// Tables up to this size stay committed for the next collection.
+const KEPT_BYTES: usize = 64 << 10;
+
+/// The tables themselves.
+#[derive(Debug)]
+pub(crate) struct Tables {
+    counters: SideTable,
+    stack: SideTable,
+    list: SideTable,
+}
+
+impl Tables {
+    pub(crate) fn reserve(range: &'static Range) -> Option<(Tables, Scratch)> {
+        let tables = Tables {
+            counters: SideTable::reserve(range, COUNTER_BYTES_PER_SLOT)?,
+            stack: SideTable::reserve(range, STACK_BYTES_PER_SLOT)?,
+            list: SideTable::reserve(range, LIST_BYTES_PER_SLOT)?,
+        };
+        let bounds = range.bounds();
+        let start = |table: &SideTable| -> Option<*mut u8> {
+            let (first, _) = table.entry(core::ptr::without_provenance(bounds.start))?;
+            let (last, _) = table.entry(core::ptr::without_provenance(bounds.end - 1))?;
+            // One entry after the other, as the arithmetic here takes for granted.
+            let slots = bounds.len() / SLOT_BYTES;
+            assert_eq!(last.addr() - first.addr(), (slots - 1) * table.bytes_per_slot());
+            Some(first)
+        };
+        let slots = bounds.len() / SLOT_BYTES;
+        let scratch = Scratch {
+            counters: Counters { table: start(&tables.counters)?.cast(), base: bounds.start, bytes: bounds.len() },
+            stack: List { start: start(&tables.stack)?.cast(), capacity: slots * STACK_BYTES_PER_SLOT / 8 },
+            list: List { start: start(&tables.list)?.cast(), capacity: slots * LIST_BYTES_PER_SLOT / 8 },
+        };
+        Some((tables, scratch))
+    }
+
+    /// Zero all counters and give their memory back.
+    pub(crate) fn clear_counters(&mut self) {
+        self.counters.clear();
+    }
+
+    /// Give the memory of the stack and the list back, where it is worth a call.
+    pub(crate) fn give_back(&mut self, stack_entries: usize, list_entries: usize) {
+        if stack_entries * size_of::<*mut u8>() > KEPT_BYTES {
+            self.stack.clear();
+        }
+        if list_entries * size_of::<*mut u8>() > KEPT_BYTES {
+            self.list.clear();
+        }
+    }
+}
+
+/// Where the tables lie. A copy is good as long as the [`Tables`] are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Scratch {
+    pub(crate) counters: Counters,
+    pub(crate) stack: List,
+    pub(crate) list: List,
+}
+
+impl Scratch {
+    /// The stack for a heap that holds so many bytes: an entry for each 256 of them.
+    pub(crate) fn stack_for(&self, held_bytes: usize) -> List {
+        let capacity = (held_bytes / 256).max(STACK_LEAST).min(self.stack.capacity);
+        List { start: self.stack.start, capacity }
+    }
+}
+
+/// A counter's place in the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct CounterIndex(usize);
+
+/// A 16-bit counter for each object.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Counters {
+    table: *mut u16,
+    /// First address of the range, and its length.
+    base: usize,
+    bytes: usize,
+}
+
+impl Counters {
+    /// The counter of the object at `address`; `None` outside the range.
+    #[inline(always)]
+    pub(crate) fn index(&self, address: *const u8) -> Option<CounterIndex> {
+        let offset = address.addr().wrapping_sub(self.base);
+        (offset < self.bytes).then_some(CounterIndex(offset / MIN_OBJECT_BYTES))
+    }
+
+    #[inline(always)]
+    pub(crate) fn get(&self, index: CounterIndex) -> u16 {
+        // SAFETY: indices come from `index`, hence lie in the table; one thread uses it.
+        unsafe { self.table.add(index.0).read() }
+    }
+
+    #[inline(always)]
+    pub(crate) fn set(&self, index: CounterIndex, value: u16) {
+        // SAFETY: as for `get`.
+        unsafe { self.table.add(index.0).write(value) }
+    }
+
+    /// The counter's value, 0 for addresses outside the range.
+    #[inline]
+    pub(crate) fn of(&self, address: *const u8) -> u16 {
+        self.index(address).map_or(0, |index| self.get(index))
+    }
+
+    /// Set the counter of an object of the heap.
+    #[inline]
+    pub(crate) fn put(&self, address: *const u8, value: u16) {
+        if let Some(index) = self.index(address) {
+            self.set(index, value);
+        }
+    }
+}
+
+/// A table of addresses. Whoever uses it keeps the length.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct List {
+    start: *mut *mut u8,
+    pub(crate) capacity: usize,
+}
+
+impl List {
+    #[inline]
+    pub(crate) fn get(&self, i: usize) -> *mut u8 {
+        debug_assert!(i < self.capacity);
+        // SAFETY: entries below `capacity` lie in the table; fresh ones read as null.
+        unsafe { self.start.add(i).read() }
+    }
+
+    /// # Panics
+    /// If `i` is not below `capacity`: a model that names an object twice could get there.
+    #[inline]
+    pub(crate) fn set(&self, i: usize, address: *mut u8) {
+        assert!(i < self.capacity, "more objects than the heap has room for");
+        // SAFETY: entries below `capacity` lie in the table.
+        unsafe { self.start.add(i).write(address) }
+    }
+
+    /// Sort these entries by address.
+    pub(crate) fn sort(&self, entries: core::ops::Range<usize>) {
+        assert!(entries.start <= entries.end && entries.end <= self.capacity);
+        // SAFETY: the first `capacity` entries are valid addresses or null, and nobody else looks at them meanwhile.
+        unsafe { core::slice::from_raw_parts_mut(self.start.add(entries.start), entries.len()) }.sort_unstable();
+    }
+
+    /// Keep those of the first `length` entries that `keep` wants, in their order. Returns how many.
+    pub(crate) fn retain(&self, length: usize, mut keep: impl FnMut(*mut u8) -> bool) -> usize {
+        let mut kept = 0;
+        for i in 0..length {
+            let address = self.get(i);
+            if keep(address) {
+                self.set(kept, address);
+                kept += 1;
+            }
+        }
+        kept
+    }
+}
