@@ -117,7 +117,8 @@ impl Collector {
         let held_bytes = model.heap().held_bytes();
         let now_ns = model.now_ns();
         let collector = model.collector_mut();
-        collector.tables.give_back(found.marked.deepest, found.listed);
+        // Disposal marks within the trash, and thus stacks no more than that.
+        collector.tables.give_back(found.marked.deepest.max(found.trash), found.listed);
         if oldest == Generation::Old {
             collector.pace.fully_collected(held_bytes);
         }
@@ -237,7 +238,7 @@ fn find_in_heap<M: ObjectModel>(model: &mut M) -> Found {
 /// The passes of a young collection. Afterwards as for a full one, with survivors in the generation after `oldest`.
 fn find_in_list<M: ObjectModel>(model: &mut M, oldest: Generation) -> Found {
     let scratch = model.collector().scratch;
-    let stack = scratch.stack_for(0);
+    let stack = scratch.stack_for(model.heap().held_bytes());
     let listed = Collector::phase(
         model,
         |times| &mut times.walk_ns,

@@ -72,10 +72,11 @@ pub(crate) fn dispose<M: ObjectModel>(model: &mut M, found: usize, next: Generat
     let finalized = finalize(model, &scratch, trash);
     let mut left = scratch.list.retain(trash, |address| scratch.counters.of(address) == LISTED);
     let mut resurrected = 0;
+    // Callbacks have no reference to trash, but a world may let them enumerate objects.
     if called || finalized {
         let before = left;
         count_list(model, &scratch, left);
-        mark_list(model, &scratch, scratch.stack_for(0), left);
+        mark_list(model, &scratch, scratch.stack_for(model.heap().held_bytes()), left);
         left = keep_trash(model, &scratch, left, next);
         resurrected = before - left;
         model.clear_late_weakrefs(Trash { scratch, length: left, model: PhantomData });
@@ -100,7 +101,7 @@ fn set_aside_uncollectable<M: ObjectModel>(model: &M, scratch: &Scratch, found: 
     if !any {
         return found;
     }
-    mark_list(model, scratch, scratch.stack_for(0), found);
+    mark_list(model, scratch, scratch.stack_for(model.heap().held_bytes()), found);
     // In place; the first part keeps its order.
     let mut trash = 0;
     for i in 0..found {
