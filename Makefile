@@ -24,7 +24,7 @@ SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find crates python -type
 	-not -path '*/tests/*' -not -path '*/benches/*' -not -path '*/examples/*' -not -path '*/target/*' \
 	\( -name '*.rs' -o -name '*.toml' -o -name '*.[ch]' -o -name '*.py' -o -name '*.pyi' -o -name '*.pth' \))
 
-.PHONY: help build demo test test-rust test-python test-pythons test-cpython lint format bench bench-alloc docs soak fuzz clean
+.PHONY: help build demo test test-rust test-python test-pythons test-cpython lint format bench bench-alloc docs claims soak fuzz clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -69,6 +69,9 @@ bench-alloc: build  ## allocators under CPython, compared; writes docs/benchmark
 docs:  ## the Rust documentation, in target/doc
 	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps $(NO_PYTHON)
 
+claims: build $(VENV)/claims/.installed  ## what is said of Python's memory, measured on every Python found; writes docs/claims.md
+	"$(BIN)/python" -m claims.runner $(ARGS)
+
 soak:  ## 10⁹ operations on the heap, contents and tables checked: minutes
 	cargo run --quiet --release --package heapkeeper-heap --example soak $(ARGS)
 
@@ -89,4 +92,10 @@ $(VENV)/.tools: requirements-dev.txt
 # maturin comes from the environment instead of a throw-away one, so that cargo finds its last build unchanged.
 $(VENV)/.installed: $(VENV)/.tools $(SOURCES)
 	PATH="$(BIN):$$PATH" "$(BIN)/pip" install --quiet --disable-pip-version-check --no-build-isolation --no-deps --force-reinstall .
+	@touch $@
+
+# Other people's tools, which some claims are about, away from what our tests import.
+$(VENV)/claims/.installed: claims/requirements.txt $(VENV)/.tools
+	rm -rf "$(VENV)/claims"
+	"$(BIN)/pip" install --quiet --disable-pip-version-check --target "$(VENV)/claims" --requirement $<
 	@touch $@
