@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 import os
 import platform
 import shlex
@@ -84,6 +85,11 @@ def cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
+def runs(found: list[str]) -> str:
+    """A case's verdicts in several runs, the same ones in a row together."""
+    return ", ".join(f"{verdict} ×{len(list(group))}" for verdict, group in itertools.groupby(found))
+
+
 def overview(chapters: list[Chapter]) -> list[str]:
     lines = [
         "| CPython | modules | cases | verdicts equal | differ | passed | skipped | processes started | on our heap | not on it | forked |",
@@ -118,7 +124,7 @@ def differences(chapters: list[Chapter], known: list[Known]) -> list[str]:
             found = causes(chapter.version, result["differences"], known)
             for each, cause in zip(result["differences"], found, strict=True):
                 rows.append(
-                    f"| {chapter.version} | {result['module']} | `{cell(each['case'])}` | {', '.join(each['plain'])} | {', '.join(each['ours'])} "
+                    f"| {chapter.version} | {result['module']} | `{cell(each['case'])}` | {runs(each['plain'])} | {runs(each['ours'])} "
                     f"| {cell(cause or '**not explained**')} |"
                 )
     if not rows:
@@ -132,7 +138,7 @@ def unsteady(chapters: list[Chapter]) -> list[str]:
         for result in chapter.results:
             for each in result["unsettled"]:
                 rows.append(
-                    f"| {chapter.version} | `{cell(each['case'])}` ({result['module']}) | {', '.join(each['plain'])} | {', '.join(each['ours'])} |"
+                    f"| {chapter.version} | `{cell(each['case'])}` ({result['module']}) | {runs(each['plain'])} | {runs(each['ours'])} |"
                 )
     if not rows:
         return ["None."]
@@ -200,8 +206,8 @@ def page(chapters: list[Chapter], known: list[Known], command: list[str]) -> str
         *overview(chapters),
         "",
         "*Processes started* counts every Python that began, seen by a preloaded library on both sides; *forked* counts children that went on",
-        "without starting a program of their own: they keep their parent's heap. The seconds were taken with two modules at a time on a busy",
-        "machine: they say nothing of speed.",
+        "without starting a program of their own: they keep their parent's heap. Not seen are the children of a process whose environment",
+        "had been cleared. The seconds were taken with two modules at a time on a busy machine: they say nothing of speed.",
         "",
         "## Verdicts that differ",
         "",

@@ -138,7 +138,8 @@ def census(starts_file: Path, log_file: Path, python: Path) -> Census:
             reason = reason_absent(start, python)
         absent[reason] += 1
         result.examples.setdefault(reason, [])
-        command = " ".join([*options(start.argv), *start.argv[-1:]])[:160]
+        flags = options(start.argv)
+        command = " ".join([*flags, *(last for last in start.argv[-1:] if last not in flags)])[:160]
         if command not in result.examples[reason]:
             result.examples[reason].append(command)
     # Started by a process that had itself lost the library, yet with HEAPKEEPER: only our log knows them. A process that is known logs

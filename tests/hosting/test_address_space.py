@@ -76,3 +76,27 @@ print(len(maps))
 """
     answer = under_limit(program, kibibytes)
     assert (answer.returncode, answer.stdout) == (0, "5\n"), answer.stderr
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="the reservation counts as address space: a program that limits its own gets no more mapping from then on",
+)
+def test_program_limits_its_own_address_space(run):
+    """What people do to keep a job from taking the machine down: `resource.setrlimit(RLIMIT_AS, …)` in the program."""
+    answer = run("""
+        import resource, threading
+        resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
+        threads = [threading.Thread(target=lambda: [str(number) for number in range(10_000)]) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        import decimal, mmap, sqlite3
+        mapped = mmap.mmap(-1, 16 << 20)
+        try:
+            bytearray(8 << 30)
+        except MemoryError:
+            print("limited")
+    """)
+    assert answer.stdout == "limited\n"

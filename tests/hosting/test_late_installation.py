@@ -1,5 +1,7 @@
 """`heapkeeper.install()` in the middle of a program: what was allocated before stays CPython's, is freed there, and moves over when it grows."""
 
+import sys
+
 import pytest
 
 
@@ -156,3 +158,42 @@ def test_where_tells_old_from_new(run):
         heapkeeper=None,
     )
     assert answer.stdout == "cpython heapkeeper\n"
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="an interpreter has a GIL of its own from CPython 3.12 on")
+@pytest.mark.xfail(
+    strict=True,
+    reason="interpreters that began before the installation are taken for users of the main heap, without its GIL",
+)
+def test_installing_while_interpreters_with_their_own_gil_run(run):
+    for _ in range(5):
+        answer = run(
+            """
+            import sys, threading, time
+            try:
+                import _interpreters as low
+            except ImportError:
+                import _xxsubinterpreters as low
+
+            def create():
+                return low.create("isolated") if sys.version_info >= (3, 13) else low.create(isolated=True)
+
+            WORK = "import time; end = time.time() + 2\\nwhile time.time() < end: kept = [[n] * (n % 50) for n in range(2000)]"
+            interpreters = [create() for _ in range(3)]
+            threads = [threading.Thread(target=low.run_string, args=(each, WORK)) for each in interpreters]
+            for thread in threads:
+                thread.start()
+            time.sleep(0.3)
+            import heapkeeper
+            heapkeeper.install()
+            kept = [[number] * 20 for number in range(200_000)]
+            for thread in threads:
+                thread.join()
+            assert all(each == [number] * 20 for number, each in enumerate(kept))
+            for each in interpreters:
+                low.destroy(each)
+            print(heapkeeper.status()["heap"]["interpreters"])
+            """,
+            heapkeeper=None,
+        )
+        assert answer.stdout == "1\n"

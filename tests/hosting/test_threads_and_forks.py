@@ -99,6 +99,65 @@ def test_raw_domain_is_used_without_the_gil(run):
     assert answer.stdout == "6\n"
 
 
+def test_raw_blocks_change_hands_between_threads(run):
+    """Straight to the C API, which ctypes calls without the GIL: every size and call, contents checked."""
+    answer = run("""
+        import ctypes, random, threading
+
+        pointer, size = ctypes.c_void_p, ctypes.c_size_t
+        library = ctypes.CDLL(None)
+
+        def function(name, result, *arguments):
+            found = getattr(library, name)
+            found.restype, found.argtypes = result, arguments
+            return found
+
+        malloc = function("PyMem_RawMalloc", pointer, size)
+        calloc = function("PyMem_RawCalloc", pointer, size, size)
+        realloc = function("PyMem_RawRealloc", pointer, pointer, size)
+        free = function("PyMem_RawFree", None, pointer)
+        shared, lock, right = [], threading.Lock(), []
+
+        def work(seed):
+            chance, mine = random.Random(seed), {}
+            for _ in range(4000):
+                length, step = chance.choice([0, 1, 15, 16, 17, 100, 512, 513, 4000, 20_000, 70_000, 300_000]), chance.random()
+                if step < 0.5 or not mine:
+                    block = calloc(1, length) if step < 0.2 else malloc(length)
+                    assert step >= 0.2 or not any(ctypes.string_at(block, length))
+                    mine[block] = bytes([seed]) * length
+                    ctypes.memmove(block, mine[block], length)
+                    continue
+                block = chance.choice(list(mine))
+                content = mine.pop(block)
+                assert ctypes.string_at(block, len(content)) == content
+                if step < 0.7:
+                    block = realloc(block, length)
+                    mine[block] = ctypes.string_at(block, min(length, len(content))) + bytes(max(0, length - len(content)))
+                    assert mine[block].startswith(content[:length])
+                    ctypes.memmove(block, mine[block], length)
+                elif step < 0.9:
+                    free(block)
+                else:
+                    with lock:
+                        shared.append((block, content))
+                        if len(shared) > 50:
+                            block, content = shared.pop(0)
+                            mine[block] = content
+            for block in mine:
+                free(block)
+            right.append(seed)
+
+        threads = [threading.Thread(target=work, args=(seed,)) for seed in range(1, 7)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        print(sorted(right))
+    """)
+    assert answer.stdout == "[1, 2, 3, 4, 5, 6]\n"
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("forker", ["main", "another"])
 def test_forks_from_a_threaded_program(run, forker):
