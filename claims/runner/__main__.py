@@ -4,6 +4,7 @@ Fails, and writes nothing, when a program disagrees with its text, breaks, or sa
 """
 
 import argparse
+import os
 import sys
 
 from claims.runner import page, pythons, rows
@@ -38,8 +39,11 @@ def main(arguments=None):
     if problems:
         sys.exit("\n".join(problems))
     if not (options.check or options.rows or options.default_only):
+        lost = page.labels(PAGE.read_text("utf-8")) - {each.label for each in found} if PAGE.exists() else set()
         page.write(PAGE, every, found, results)
-        print(f"wrote {PAGE.relative_to(PROJECT)}")
+        print(f"wrote {os.path.relpath(PAGE, PROJECT)}")
+        if lost:
+            print(f"it had columns for Pythons that were not found here: {', '.join(sorted(lost))}")
 
 
 def parse(arguments):

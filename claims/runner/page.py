@@ -185,14 +185,19 @@ def differences(text, rows, results):
     return found
 
 
+def labels(text):
+    """The Pythons that a page has columns for."""
+    return {label for _, label in read_verdicts(text)}
+
+
 def read_verdicts(text):
     """The overview's cells by row number and a Python's label."""
     verdicts = {}
-    labels = []
+    columns = []
     for line in text.splitlines():
         cells = [each.strip() for each in line.strip("|").split(" | ")]
         if line.startswith("| # |"):
-            labels = cells[2:]
-        elif labels and cells[0].isdigit():
-            verdicts.update({(int(cells[0]), label): each for label, each in zip(labels, cells[2:], strict=True)})
+            columns = cells[2:]
+        elif columns and cells[0].isdigit():
+            verdicts.update({(int(cells[0]), label): each for label, each in zip(columns, cells[2:], strict=True)})
     return verdicts

@@ -29,7 +29,7 @@ def every():
 
 @pytest.fixture
 def no_page(tmp_path, monkeypatch):
-    """A command that cannot touch the page in the checkout."""
+    """Where the command writes instead of the page in the checkout; nothing is there yet."""
     monkeypatch.setattr(command, "PAGE", tmp_path / "claims.md")
     return tmp_path / "claims.md"
 
@@ -43,7 +43,7 @@ def test_the_page_lists_exactly_the_programs(every):
     assert page.differences(text, every, {}) == []
     written = page.read_verdicts(text)
     assert {number for number, _ in written} == set(NUMBERS)
-    assert len(written) == len(NUMBERS) * len({label for _, label in written})
+    assert len(written) == len(NUMBERS) * len(page.labels(text))
 
 
 def test_the_page_speaks_of_every_row_in_every_text(every):
@@ -76,6 +76,18 @@ def test_a_program_that_says_nothing_of_a_python_fails_the_command(every, no_pag
     monkeypatch.setattr(rows, "read_all", lambda: [dataclasses.replace(every[0], expectations=[])])
     with pytest.raises(SystemExit, match="says nothing of CPython"):
         command.main(["--default-only"])
+
+
+def test_the_page_is_written_and_says_which_columns_went(every, no_page, monkeypatch, capsys):
+    monkeypatch.setattr(rows, "read_all", lambda: [every[NUMBERS.index(9)]])
+    series = "{}.{}".format(*sys.version_info)
+    monkeypatch.setattr(pythons, "find", lambda paths: [each for each in pythons.default() if each.label == series])
+    no_page.write_text("| # | about | Elsewhere |\n|--:|---|:-:|\n| 9 | some | true |\n")
+    command.main([])
+    assert "not found here: Elsewhere" in capsys.readouterr().out
+    text = no_page.read_text()
+    assert page.labels(text) == {series}
+    assert re.search(rf"^\| CPython {re.escape(series)} \| (true|partly) \| at module level: 2; ", text, re.MULTILINE)
 
 
 def test_a_page_with_another_verdict_or_text_is_noticed(every):
