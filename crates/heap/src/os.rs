@@ -164,6 +164,31 @@ pub fn monotonic_ms() -> u64 {
     now.tv_sec as u64 * 1000 + now.tv_nsec as u64 / 1_000_000
 }
 
+/// Touch an arena of fresh memory at both ends of its first half: whether one page fault sufficed, that is, whether the
+/// kernel had a huge page.
+///
+/// # Safety
+/// `[start, start + bytes)` is the caller's, writable, and holds nothing that is needed.
+pub(crate) unsafe fn fault_in_huge(start: *mut u8, bytes: usize) -> bool {
+    // SAFETY: both addresses lie in the caller's range; the writes must not be left out.
+    unsafe {
+        start.write_volatile(0);
+        let faults = thread_faults();
+        start.add(bytes / 2).write_volatile(0);
+        thread_faults() == faults
+    }
+}
+
+/// Page faults of this thread that needed no I/O, so far.
+fn thread_faults() -> libc::c_long {
+    let mut usage = core::mem::MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: getrusage fills the structure in; all-zero is a valid one if it does not.
+    unsafe {
+        libc::getrusage(libc::RUSAGE_THREAD, usage.as_mut_ptr());
+        usage.assume_init().ru_minflt
+    }
+}
+
 /// Sleep until `word` is woken, if it still holds `expected`.
 pub(crate) fn wait_on(word: &AtomicU32, expected: u32) {
     // SAFETY: the kernel only reads the word.

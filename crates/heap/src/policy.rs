@@ -17,6 +17,10 @@ const LARGE_BYTES: usize = 16 << 20;
 /// How long a heap that was large gets huge pages: **4 s**.
 const HUGE_FOR_MS: u64 = 4000;
 
+/// How long to do without huge pages after the kernel had none: **250 ms**, doubled each time, to **32 s** at most.
+const REFUSED_MIN_MS: u64 = 250;
+const REFUSED_MAX_MS: u64 = 32_000;
+
 /// What a small heap may keep: a **quarter** of the recent peak.
 const SMALL_SHARE: usize = 4;
 
@@ -39,11 +43,21 @@ pub(crate) struct Policy {
     huge_until_ms: u64,
     span_bytes: usize,
     span_until_ms: u64,
+    refused_until_ms: u64,
+    refused_for_ms: u64,
 }
 
 impl Policy {
     pub const fn new() -> Policy {
-        Policy { recent_peak_bytes: 0, decayed_at_ms: 0, huge_until_ms: 0, span_bytes: 0, span_until_ms: 0 }
+        Policy {
+            recent_peak_bytes: 0,
+            decayed_at_ms: 0,
+            huge_until_ms: 0,
+            span_bytes: 0,
+            span_until_ms: 0,
+            refused_until_ms: 0,
+            refused_for_ms: 0,
+        }
     }
 
     /// Take note of what is held now.
@@ -83,6 +97,17 @@ impl Policy {
 
     /// Whether arenas taken now gain from huge pages.
     pub fn wants_huge(&self, now_ms: u64) -> bool {
-        now_ms < self.huge_until_ms
+        now_ms < self.huge_until_ms && now_ms >= self.refused_until_ms
+    }
+
+    /// Take note of whether the kernel had a huge page for an arena that asked for one. Where memory is fragmented, each
+    /// attempt may cost it milliseconds of compaction in vain (`compact_fail` in /proc/vmstat), so it is left in peace.
+    pub fn note_huge(&mut self, had: bool, now_ms: u64) {
+        if had {
+            self.refused_for_ms = 0;
+        } else {
+            self.refused_for_ms = (self.refused_for_ms * 2).clamp(REFUSED_MIN_MS, REFUSED_MAX_MS);
+            self.refused_until_ms = now_ms + self.refused_for_ms;
+        }
     }
 }

@@ -59,8 +59,28 @@ impl Range {
             for index in first..first + count {
                 self.claim(state, index, owner, kind, huge && index - first < huge_arenas);
             }
+            if kind == ArenaKind::Pools {
+                self.probe_huge(state, first);
+            }
             Some(first)
         })
+    }
+
+    /// An arena of pools is about to be used: see whether it got the huge page that it asked for.
+    fn probe_huge(&self, state: &mut State, index: usize) {
+        // SAFETY: the arena was just claimed, and is clean if it is looked at.
+        unsafe {
+            let arena = &mut *self.arena(index);
+            if !arena.huge || arena.dirty != 0 {
+                return;
+            }
+            let had = os::fault_in_huge(self.arena_start(index), ARENA_BYTES);
+            state.policy.note_huge(had, os::monotonic_ms());
+            if !had {
+                arena.huge = false;
+                os::advise_huge(self.arena_start(index), ARENA_BYTES, false);
+            }
+        }
     }
 
     /// Make one arena, which just left its free run, a heap's.
