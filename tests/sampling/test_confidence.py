@@ -48,7 +48,9 @@ def run(blocks, seed):
     program = text.replace("{line}", str(line))
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("HEAPKEEPER", "PYTHON"))}
     environment |= {"HEAPKEEPER": f"seed={seed}", "PYTHONHASHSEED": "0"}
-    answer = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    answer = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    )
     return json.loads(answer.stdout)
 
 

@@ -79,12 +79,10 @@ unsafe fn exactly<'a, const N: usize>(
     count: Py_ssize_t,
 ) -> Option<&'a [*mut PyObject; N]> {
     if usize::try_from(count) == Ok(N) {
-        // SAFETY: there are N entries; for none, the pointer may be null.
-        return Some(if N == 0 {
-            unsafe { &*ptr::NonNull::dangling().as_ptr() }
-        } else {
-            unsafe { &*arguments.cast() }
-        });
+        // For no arguments the pointer may be null.
+        let first = if N == 0 { ptr::NonNull::dangling().as_ptr() } else { arguments };
+        // SAFETY: there are N entries at `first`, valid while the call lasts.
+        return Some(unsafe { &*first.cast::<[*mut PyObject; N]>() });
     }
     let text = format!("expected {N} arguments, got {count}\0");
     // SAFETY: the GIL is held, the text ends with NUL.

@@ -5,6 +5,4 @@
 
 mod status;
 
-pub use status::{
-    AllocatorStatus, ClassStatus, Frame, HeapStatus, ProcessStatus, ProfileStatus, Site, Status,
-};
+pub use status::{AllocatorStatus, ClassStatus, Frame, HeapStatus, ProcessStatus, ProfileStatus, Site, Status};
