@@ -25,8 +25,9 @@ pub(crate) struct Taken {
 /// How often the limit's handler may say "try again" for one request.
 const LIMIT_TRIES: usize = 8;
 
-/// How many arenas to look at for a run of several slots before taking a new arena.
-const RUN_TRIES: usize = 16;
+/// How many arenas with the same number of free slots to look at for a run of several. Those with more free slots always get
+/// their turn: the emptiest has the room, and a new arena is taken only when none does.
+const RUN_TRIES: usize = 4;
 
 impl Heap {
     /// What [`Heap::alloc`] does when there is no block at hand: medium and large requests, an empty pool, an observer
@@ -321,9 +322,9 @@ impl Heap {
     /// whose memory is there already, or will be a huge page.
     fn find_slots(&mut self, count: usize, fresh: bool) -> Option<Taken> {
         let mut mask = self.bin_mask & (ALL_SLOTS << count.min(127));
-        let mut tries = RUN_TRIES;
         while mask != 0 {
             let bin = mask.trailing_zeros() as usize;
+            let mut tries = RUN_TRIES;
             let mut at = self.bins[bin];
             while at != NO_ARENA && tries > 0 {
                 // SAFETY: binned arenas are this heap's.

@@ -77,6 +77,7 @@ impl Range {
             let had = os::fault_in_huge(self.arena_start(index), ARENA_BYTES);
             state.policy.note_huge(had, os::monotonic_ms());
             if !had {
+                self.note_held(state);
                 arena.huge = false;
                 os::advise_huge(self.arena_start(index), ARENA_BYTES, false);
             }

@@ -115,3 +115,29 @@ fn refused_moves_left_holes() {
     }
     heap.check().unwrap();
 }
+
+#[test]
+fn holes_of_one_slot_do_not_make_pools_of_several_take_an_arena_each() {
+    let range = Range::reserve(1 << 30).unwrap();
+    let mut heap = Heap::new(range).unwrap();
+    // Forty arenas of pools of one slot, every other pool empty again: no run of two slots in any of them.
+    let class = SizeClass::of(512).unwrap();
+    assert_eq!(class.pool_slots(), 1);
+    let mut blocks = Vec::new();
+    for _ in 0..40 * 128 * class.capacity_blocks() {
+        blocks.push(heap.alloc(512));
+    }
+    for (i, block) in blocks.iter().enumerate() {
+        if i / class.capacity_blocks() % 2 == 0 {
+            assert!(unsafe { heap.free(*block) });
+        }
+    }
+    let arenas = heap.stats().arenas;
+    let large = SizeClass::of(8192).unwrap();
+    assert_eq!(large.pool_slots(), 2);
+    for _ in 0..60 * large.capacity_blocks() {
+        assert!(!heap.alloc(8192).is_null());
+    }
+    assert!(heap.stats().arenas <= arenas + 2, "{} arenas, then {}", arenas, heap.stats().arenas);
+    heap.check().unwrap();
+}
