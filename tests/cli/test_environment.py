@@ -123,7 +123,7 @@ def test_compose_is_the_inverse_of_parse():
         settings.profile = draw(_settings.PROFILES)
         settings.allocator = draw(_settings.ALLOCATORS)
         settings.sample_bytes = draw([1, 4096, _settings.DEFAULT_SAMPLE_BYTES, 2**40])
-        settings.max_heap = draw([None, 2**20, 2**30])
+        settings.max_heap = draw([None, 2**23, 2**30])
         settings.report = draw([None, _settings.EVERY_PROCESS, 1, 4_000_000])
         settings.json = draw([False, True])
         settings.seed = draw([None, 1, 2**64 - 1])
