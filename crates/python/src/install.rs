@@ -51,8 +51,9 @@ pub fn install(sample_bytes: u64, max_heap_bytes: usize, seed: u64) -> Result<()
     fork::register();
     for (domain, (seat, original)) in seats {
         let mut ours = hooks::allocator(domain);
-        // SAFETY: the GIL is held. Threads without it may see some words of the raw domain old and some new: every
-        // combination works, as our hooks need no context and hand foreign blocks back.
+        // SAFETY: the GIL is held. Threads without it may see some words of the raw domain old and some new. Ours need no
+        // context and hand foreign blocks back; what is left open is a thread that allocates by the new words and frees by
+        // the old ones while they change.
         unsafe {
             elsewhere::remember(domain, original);
             match seat {
