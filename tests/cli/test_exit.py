@@ -2,6 +2,8 @@
 
 import signal
 import sys
+import time
+from pathlib import Path
 
 import pytest
 from processes import COMMAND, TIMEOUT_S
@@ -107,10 +109,18 @@ def test_no_report_where_python_runs_no_handlers(driver, code):
 SLEEP = "import time; print('ready', flush=True); time.sleep(60)"
 
 
+def sleeps(process):
+    """Whether the program's only thread waits in the kernel (proc(5), `stat`: the state follows the name)."""
+    return Path(f"/proc/{process.pid}/stat").read_bytes().rpartition(b") ")[2].startswith(b"S")
+
+
 def signalled(driver, command, code, number):
-    """How a program ends that gets a signal once it has said that it is ready."""
+    """How a program ends that gets a signal while it sleeps."""
     with driver.start([*command, "-c", code]) as process:
         assert process.stdout.readline() == b"ready\n"
+        # A signal between the line and the sleep would show another place in the traceback.
+        while not sleeps(process):
+            time.sleep(0.001)
         process.send_signal(number)
         stdout, stderr = process.communicate(timeout=TIMEOUT_S)
     return process.returncode, stdout, stderr

@@ -78,10 +78,6 @@ print(len(maps))
     assert (answer.returncode, answer.stdout) == (0, "5\n"), answer.stderr
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="the reservation counts as address space: a program that limits its own gets no more mapping from then on",
-)
 def test_program_limits_its_own_address_space(run):
     """What people do to keep a job from taking the machine down: `resource.setrlimit(RLIMIT_AS, …)` in the program."""
     answer = run("""

@@ -161,10 +161,6 @@ def test_where_tells_old_from_new(run):
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="an interpreter has a GIL of its own from CPython 3.12 on")
-@pytest.mark.xfail(
-    strict=True,
-    reason="interpreters that began before the installation are taken for users of the main heap, without its GIL",
-)
 def test_installing_while_interpreters_with_their_own_gil_run(run):
     for _ in range(5):
         answer = run(

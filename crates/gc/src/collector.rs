@@ -41,7 +41,8 @@ struct Found {
 impl Collector {
     /// A collector for heaps of `range`. `None` if there is no address space for its scratch (11/32 of the range).
     pub fn new(range: &'static Range) -> Option<Collector> {
-        let (tables, scratch) = Tables::reserve(range)?;
+        let tables = Tables::reserve(range)?;
+        let scratch = tables.scratch();
         Some(Collector { tables, scratch, collecting: false, pace: Pace::default(), telemetry: Telemetry::default() })
     }
 
@@ -85,7 +86,8 @@ impl Collector {
     /// Whether the invariants hold for a heap: outside a collection, no block has a counter.
     pub fn is_valid(&self, heap: &Heap) -> bool {
         let mut valid = !self.collecting;
-        heap.visit_live(|block| valid &= self.scratch.counters.of(block.address) == 0);
+        let counters = self.tables.scratch().counters;
+        heap.visit_live(|block| valid &= counters.of(block.address) == 0);
         valid
     }
 
@@ -107,7 +109,9 @@ impl Collector {
         }
         let started_ns = model.now_ns();
         model.started(oldest);
-        model.collector_mut().pace.begin(oldest);
+        let collector = model.collector_mut();
+        collector.scratch = collector.tables.scratch();
+        collector.pace.begin(oldest);
         let found = if oldest == Generation::Old { find_in_heap(model) } else { find_in_list(model, oldest) };
         let outcome = Self::phase(
             model,
@@ -172,7 +176,7 @@ impl Collector {
         if model.collector().collecting {
             return false;
         }
-        let list = model.collector().scratch.list;
+        let list = model.collector().tables.scratch().list;
         let mut length = 0;
         model.heap().visit_live(|block| {
             if block.block_bytes >= crate::model::MIN_OBJECT_BYTES

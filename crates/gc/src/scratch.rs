@@ -29,34 +29,35 @@ const KEPT_BYTES: usize = 64 << 10;
 /// The tables themselves.
 #[derive(Debug)]
 pub(crate) struct Tables {
+    range: &'static Range,
     counters: SideTable,
     stack: SideTable,
     list: SideTable,
 }
 
 impl Tables {
-    pub(crate) fn reserve(range: &'static Range) -> Option<(Tables, Scratch)> {
-        let tables = Tables {
+    pub(crate) fn reserve(range: &'static Range) -> Option<Tables> {
+        Some(Tables {
+            range,
             counters: SideTable::reserve(range, COUNTER_BYTES_PER_SLOT)?,
             stack: SideTable::reserve(range, STACK_BYTES_PER_SLOT)?,
             list: SideTable::reserve(range, LIST_BYTES_PER_SLOT)?,
-        };
-        let bounds = range.bounds();
-        let start = |table: &SideTable| -> Option<*mut u8> {
-            let (first, _) = table.entry(core::ptr::without_provenance(bounds.start))?;
-            let (last, _) = table.entry(core::ptr::without_provenance(bounds.end - 1))?;
-            // One entry after the other, as the arithmetic here takes for granted.
-            let slots = bounds.len() / SLOT_BYTES;
-            assert_eq!(last.addr() - first.addr(), (slots - 1) * table.bytes_per_slot());
-            Some(first)
-        };
+        })
+    }
+
+    /// Where the tables lie and how long they are now: they grow with the range.
+    pub(crate) fn scratch(&self) -> Scratch {
+        let bounds = self.range.bounds();
         let slots = bounds.len() / SLOT_BYTES;
-        let scratch = Scratch {
-            counters: Counters { table: start(&tables.counters)?.cast(), base: bounds.start, bytes: bounds.len() },
-            stack: List { start: start(&tables.stack)?.cast(), capacity: slots * STACK_BYTES_PER_SLOT / 8 },
-            list: List { start: start(&tables.list)?.cast(), capacity: slots * LIST_BYTES_PER_SLOT / 8 },
+        let list = |table: &SideTable| List {
+            start: table.start().cast(),
+            capacity: slots * table.bytes_per_slot() / size_of::<*mut u8>(),
         };
-        Some((tables, scratch))
+        Scratch {
+            counters: Counters { table: self.counters.start().cast(), base: bounds.start, bytes: bounds.len() },
+            stack: list(&self.stack),
+            list: list(&self.list),
+        }
     }
 
     /// Zero all counters and give their memory back.
@@ -75,7 +76,8 @@ impl Tables {
     }
 }
 
-/// Where the tables lie. A copy is good as long as the [`Tables`] are.
+/// Where the tables lie. A copy is good for one collection: blocks that are made meanwhile may lie beyond its end, and have
+/// the counter 0.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Scratch {
     pub(crate) counters: Counters,

@@ -30,6 +30,7 @@ pub struct Heap {
     pub(crate) budget: isize,
     /// First slot's address, and the table of descriptors: copies of the range's, a load less on the hot path.
     pub(crate) base: usize,
+    /// Slots that were mapped when this heap last looked.
     pub(crate) slots: usize,
     pub(crate) pools: PoolPtr,
     pub(crate) id: u16,
@@ -106,9 +107,10 @@ impl Heap {
     pub unsafe fn free(&mut self, block: *mut u8) -> bool {
         let slot = block.addr().wrapping_sub(self.base) >> SLOT_SHIFT;
         if slot >= self.slots {
-            return false;
+            // SAFETY: as for this function.
+            return unsafe { self.free_beyond_slow(block) };
         }
-        // SAFETY: the table has an entry for every slot of the range. `owner == id` on the first slot of a pool only, and
+        // SAFETY: the table has an entry for every mapped slot. `owner == id` on the first slot of a pool only, and
         // such a descriptor is this heap's to change; the caller vouches that `block` is a live block.
         unsafe {
             let pool = self.pools.add(slot);

@@ -27,6 +27,7 @@ compile_error!("heapkeeper-heap knows 64-bit Linux so far: os.rs is the seam to 
 
 mod arena;
 mod check;
+mod claim;
 mod debug;
 mod heap;
 mod locate;

@@ -13,25 +13,50 @@ pub(crate) fn page_bytes() -> usize {
     usize::try_from(bytes).unwrap_or(4096)
 }
 
-/// Reserve address space: no memory, no access. `None` if the kernel refuses.
-///
-/// Without access it counts for nothing; what `make_writable` asks for is then subject to the system's rules for
-/// overcommitment, as any allocation is: a request beyond all memory is refused at once instead of killing us later.
-pub(crate) fn reserve(bytes: usize) -> Option<NonNull<u8>> {
-    map(bytes, libc::PROT_NONE, 0)
+/// What a reservation is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Arenas: no access, so that it counts for nothing. What `make_writable` asks for is then subject to the system's rules
+    /// for overcommitment, as any allocation is: a request beyond all memory is refused at once instead of killing us later.
+    None,
+    /// A sparse table: writable, memory comes with the first touch of each OS page.
+    Table,
 }
 
-/// Reserve a sparse table: writable, memory comes with the first touch of each OS page.
-pub(crate) fn reserve_table(bytes: usize) -> Option<NonNull<u8>> {
-    map(bytes, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_NORESERVE)
+/// Reserve address space where the kernel likes. `None` if it refuses.
+pub(crate) fn reserve(bytes: usize, access: Access) -> Option<NonNull<u8>> {
+    map(core::ptr::null_mut(), bytes, access, 0)
 }
 
-fn map(bytes: usize, protection: libc::c_int, flags: libc::c_int) -> Option<NonNull<u8>> {
-    // SAFETY: an anonymous private mapping at an address of the kernel's choice touches nothing that exists.
-    let address = unsafe {
-        libc::mmap(core::ptr::null_mut(), bytes, protection, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | flags, -1, 0)
+/// Reserve address space at `start`, if nothing is mapped there. `None` otherwise, and before Linux 4.17.
+pub(crate) fn reserve_at(start: *mut u8, bytes: usize, access: Access) -> Option<NonNull<u8>> {
+    let mapped = map(start, bytes, access, libc::MAP_FIXED_NOREPLACE)?;
+    if mapped.as_ptr() != start {
+        // SAFETY: the mapping is a moment old. A kernel that does not know the flag took the address for a wish.
+        unsafe { release(mapped.as_ptr(), bytes) };
+        return None;
+    }
+    Some(mapped)
+}
+
+fn map(start: *mut u8, bytes: usize, access: Access, flags: libc::c_int) -> Option<NonNull<u8>> {
+    let (protection, lasting) = match access {
+        Access::None => (libc::PROT_NONE, 0),
+        Access::Table => (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_NORESERVE),
     };
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | lasting | flags;
+    // SAFETY: an anonymous private mapping that replaces none touches nothing that exists.
+    let address = unsafe { libc::mmap(start.cast(), bytes, protection, flags, -1, 0) };
     if address == libc::MAP_FAILED { None } else { NonNull::new(address.cast()) }
+}
+
+/// A number that differs from process to process, from what the kernel hands every program for this purpose.
+pub(crate) fn random() -> u64 {
+    // SAFETY: the kernel's answer is null, or the address of 16 random bytes.
+    unsafe {
+        let bytes = core::ptr::with_exposed_provenance::<u64>(libc::getauxval(libc::AT_RANDOM) as usize);
+        if bytes.is_null() { 0 } else { bytes.read_unaligned() }
+    }
 }
 
 /// Give a reservation back.

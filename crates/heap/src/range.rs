@@ -1,13 +1,17 @@
-//! The range: one reservation of address space that all heaps of a process carve their arenas from.
+//! The range: one claim of address space that all heaps of a process carve their arenas from, and the tables beside it.
 //!
 //! ```text
-//! tables:   | Range | arena table: 64 B an arena | pool table: 32 B a slot |
-//! mapping:  | arena 0 | arena 1 | …      from base on, 2 MiB aligned
+//! arenas:       | arena 0 | arena 1 | …  | ……………… |     from base on, 2 MiB aligned
+//! arena table:  | 64 B an arena      | ……………… |
+//! pool table:   | 32 B a slot        | ……………… |
+//! side tables:  | n B a slot         | ……………… |
+//!               | mapped             | claimed    |     all grow together, 64 MiB of arenas at a time
 //! ```
 //! "Is it ours?" is one compare with `base`; the descriptor of any address, interior ones too, is arithmetic.
 //!
 //! Invariants:
 //! - every arena below `frontier` is in a free run, or owned by a heap; those above were never used
+//! - `frontier <= mapped_arenas <= arenas`; all tables have entries for `mapped_arenas`
 //! - `held` = bytes of slots and arena spans handed out, over all heaps; `held <= limit` (plus the grace for small blocks)
 //! - `retained_slots` = dirty slots of free arenas
 //!
@@ -16,11 +20,15 @@
 use core::cell::UnsafeCell;
 use core::ffi::c_void;
 use core::mem::size_of;
-use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use core::sync::atomic::{
+    AtomicBool, AtomicU64, AtomicUsize,
+    Ordering::{Relaxed, Release},
+};
 
 use crate::arena::Arena;
+use crate::claim::Claim;
 use crate::lock::Lock;
-use crate::os;
+use crate::os::{self, Access};
 use crate::policy::Policy;
 use crate::pool::{Pool, PoolPtr};
 use crate::runs::FreeRuns;
@@ -34,6 +42,12 @@ const MIN_RESERVE_BYTES: usize = 8 * ARENA_BYTES;
 
 /// Largest reservation: 32 TiB, so that slots have 32-bit numbers.
 const MAX_RESERVE_BYTES: usize = (1 << 31) * SLOT_BYTES;
+
+/// The range grows by so many arenas at least: **32**, 64 MiB.
+const GROW_ARENAS: usize = 32;
+
+/// Side tables that a range can have.
+const MAX_SIDE_TABLES: usize = 16;
 
 /// Beyond the limit, small blocks may take this much more once a request has been refused, so that whoever handles the
 /// refusal can: **1 MiB**, or a sixteenth of the limit where that is less.
@@ -83,7 +97,7 @@ pub struct LimitHandler {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RangeStats {
-    /// Address space for arenas.
+    /// Address space mapped for arenas. Grows in steps, as far as the claim goes.
     pub reserved_bytes: usize,
     /// Bytes of pools and spans in use.
     pub held_bytes: usize,
@@ -99,16 +113,16 @@ pub struct RangeStats {
     pub limit_bytes: usize,
 }
 
-/// One reservation of address space, with the tables beside it.
+/// One claim of address space, with the tables beside it.
 pub struct Range {
     base: *mut u8,
+    /// Arenas that the claim has room for.
     arenas: usize,
     arena_table: *mut Arena,
     pool_table: *mut Pool,
-    mapping: *mut u8,
-    mapping_bytes: usize,
-    tables_bytes: usize,
     page_bytes: usize,
+    /// Changes under `lock`.
+    mapped_arenas: AtomicUsize,
 
     pub(crate) held: AtomicUsize,
     peak: AtomicUsize,
@@ -133,6 +147,67 @@ pub(crate) struct State {
     pub policy: Policy,
     heaps: [u64; MAX_HEAPS / 64],
     handler: Option<LimitHandler>,
+    claims: Claims,
+}
+
+/// All address space of a range.
+struct Claims {
+    arenas: Claim,
+    arena_table: Claim,
+    pool_table: Claim,
+    /// With their bytes for each slot.
+    side_tables: [Option<(Claim, usize)>; MAX_SIDE_TABLES],
+}
+
+impl Claims {
+    fn take(arenas: usize, page_bytes: usize) -> Option<Claims> {
+        let claim = |bytes_per_arena: usize, access| {
+            let pages = |arenas: usize| round_up(arenas * bytes_per_arena, page_bytes);
+            Claim::take(pages(arenas)?, pages(GROW_ARENAS.min(arenas))?, access)
+        };
+        let arena_table = claim(size_of::<Arena>(), Access::Table)?;
+        let Some(pool_table) = claim(SLOTS_PER_ARENA * size_of::<Pool>(), Access::Table) else {
+            // SAFETY: nobody knows of it yet.
+            unsafe { arena_table.release() };
+            return None;
+        };
+        let Some(arenas) = claim(ARENA_BYTES, Access::None) else {
+            // SAFETY: as above.
+            unsafe {
+                arena_table.release();
+                pool_table.release();
+            }
+            return None;
+        };
+        Some(Claims { arenas, arena_table, pool_table, side_tables: [None; MAX_SIDE_TABLES] })
+    }
+
+    /// Map what `arenas` arenas need, the tables first.
+    fn grow(&mut self, arenas: usize, page_bytes: usize) -> bool {
+        let pages = |bytes_per_arena: usize| (arenas * bytes_per_arena).next_multiple_of(page_bytes);
+        self.arena_table.grow(pages(size_of::<Arena>()))
+            && self.pool_table.grow(pages(SLOTS_PER_ARENA * size_of::<Pool>()))
+            && self.side_tables.iter_mut().flatten().all(|(claim, bytes)| claim.grow(pages(SLOTS_PER_ARENA * *bytes)))
+            && self.arenas.grow(arenas * ARENA_BYTES)
+    }
+
+    /// Arenas that are mapped.
+    fn mapped_arenas(&self) -> usize {
+        self.arenas.mapped_bytes() >> ARENA_SHIFT
+    }
+
+    /// Give all of it back.
+    ///
+    /// # Safety
+    /// Nothing refers to any of it any more.
+    unsafe fn release(self) {
+        // SAFETY: by the caller's word.
+        unsafe {
+            self.arenas.release();
+            self.pool_table.release();
+            self.arena_table.release();
+        }
+    }
 }
 
 // SAFETY: the tables of free arenas and `state` change under `lock` only; descriptors of owned arenas and their slots
@@ -142,9 +217,10 @@ unsafe impl Sync for Range {}
 unsafe impl Send for Range {}
 
 impl Range {
-    /// Reserve up to `max_bytes` of address space for arenas (1 TiB is a good choice: it costs nothing until used), less
-    /// where the system refuses: halved until it agrees, at most half of what `ulimit -v` leaves, at most what `ulimit -d`
-    /// leaves, and at most 32 TiB.
+    /// Claim up to `max_bytes` of address space for arenas (1 TiB is a good choice: it costs nothing until used), less where
+    /// the system refuses: halved until it agrees, at most half of what `ulimit -v` leaves, at most what `ulimit -d` leaves,
+    /// and at most 32 TiB. No more of it is mapped than is used, in steps of 64 MiB, wherever the kernel lets us keep our
+    /// place.
     ///
     /// The range lives until [`Range::release`].
     ///
@@ -172,37 +248,27 @@ impl Range {
     fn reserve_exactly(bytes: usize) -> Option<&'static Range> {
         let page_bytes = os::page_bytes();
         let arenas = bytes >> ARENA_SHIFT;
-        let header_bytes = round_up(size_of::<Range>(), page_bytes)?;
-        let arena_table_bytes = round_up(arenas * size_of::<Arena>(), page_bytes)?;
-        let pool_table_bytes = round_up(arenas * SLOTS_PER_ARENA * size_of::<Pool>(), page_bytes)?;
-        let tables_bytes = header_bytes + arena_table_bytes + pool_table_bytes;
-        let mapping_bytes = bytes.checked_add(ARENA_BYTES)?;
-
-        let tables = os::reserve_table(tables_bytes)?.as_ptr();
-        let Some(mapping) = os::reserve(mapping_bytes) else {
-            // SAFETY: nothing refers to the tables yet.
-            unsafe { os::release(tables, tables_bytes) };
+        let claims = Claims::take(arenas, page_bytes)?;
+        let Some(range) = os::reserve(round_up(size_of::<Range>(), page_bytes)?, Access::Table) else {
+            // SAFETY: nobody knows of them yet.
+            unsafe { claims.release() };
             return None;
         };
-        let mapping = mapping.as_ptr();
-        let base = mapping.map_addr(|start| (start + ARENA_BYTES - 1) & !(ARENA_BYTES - 1));
         // Where the system hands out huge pages unasked, arenas below the threshold must not get them. A kernel without
         // huge pages refuses the advice, which is as good.
-        // SAFETY: the arenas are the last part of the fresh mapping.
-        unsafe { os::advise_huge(base, bytes, false) };
-        let range = tables.cast::<Range>();
-        // SAFETY: the header part is writable, zeroed, aligned to a page and large enough; fresh zeroed memory is a valid
-        // table of `Arena`s (Untouched) and `Pool`s (Free).
+        // SAFETY: fresh, and ours.
+        unsafe { os::advise_huge(claims.arenas.start(), claims.arenas.mapped_bytes(), false) };
+        let range = range.as_ptr().cast::<Range>();
+        // SAFETY: the memory is writable, aligned to an OS page and large enough; fresh zeroed tables are valid ones of
+        // `Arena`s (Untouched) and `Pool`s (Free).
         unsafe {
             range.write(Range {
-                base,
+                base: claims.arenas.start(),
                 arenas,
-                arena_table: tables.add(header_bytes).cast(),
-                pool_table: tables.add(header_bytes + arena_table_bytes).cast(),
-                mapping,
-                mapping_bytes,
-                tables_bytes,
+                arena_table: claims.arena_table.start().cast(),
+                pool_table: claims.pool_table.start().cast(),
                 page_bytes,
+                mapped_arenas: AtomicUsize::new(claims.mapped_arenas()),
                 held: AtomicUsize::new(0),
                 peak: AtomicUsize::new(0),
                 peak_at_ms: AtomicU64::new(os::monotonic_ms()),
@@ -219,6 +285,7 @@ impl Range {
                     policy: Policy::new(),
                     heaps: [0; MAX_HEAPS / 64],
                     handler: None,
+                    claims,
                 }),
             });
             Some(&*range)
@@ -228,26 +295,78 @@ impl Range {
     /// Give the whole range back to the OS.
     ///
     /// # Safety
-    /// No heap, block or reference of this range is used afterwards.
+    /// No heap, side table, block or reference of this range is used afterwards.
     pub unsafe fn release(&'static self) {
-        let (mapping, mapping_bytes, tables_bytes) = (self.mapping, self.mapping_bytes, self.tables_bytes);
-        let tables = (&raw const *self).cast_mut().cast::<u8>();
-        // SAFETY: the caller vouches that nothing refers to either; the range itself lies at the start of the tables.
+        let bytes = size_of::<Range>().next_multiple_of(self.page_bytes);
+        // SAFETY: the caller vouches that nothing refers to any of it; the claims are copied out before their place goes.
         unsafe {
-            os::release(mapping, mapping_bytes);
-            os::release(tables, tables_bytes);
+            self.state.get().cast::<u8>().add(core::mem::offset_of!(State, claims)).cast::<Claims>().read().release();
+            os::release((&raw const *self).cast_mut().cast(), bytes);
         }
     }
 
-    /// Whether `address` lies in an arena of this range, in use or not.
-    #[inline]
-    pub fn contains(&self, address: *const u8) -> bool {
-        address.addr().wrapping_sub(self.base.addr()) < self.arenas << ARENA_SHIFT
+    /// See to it that the first `arenas` arenas are mapped, with their entries in all tables; a few more while we are at it.
+    pub(crate) fn ensure_mapped(&self, state: &mut State, arenas: usize) -> bool {
+        let mapped = self.arenas();
+        if arenas <= mapped {
+            return true;
+        }
+        if arenas > self.arenas {
+            return false;
+        }
+        let more = arenas.max(mapped + GROW_ARENAS).min(self.arenas);
+        if !state.claims.grow(more, self.page_bytes) && !state.claims.grow(arenas, self.page_bytes) {
+            return false;
+        }
+        let now = state.claims.mapped_arenas();
+        // SAFETY: fresh, and ours.
+        unsafe {
+            os::advise_huge(
+                state.claims.arenas.start().add(mapped << ARENA_SHIFT),
+                (now - mapped) << ARENA_SHIFT,
+                false,
+            )
+        };
+        self.mapped_arenas.store(now, Release);
+        true
     }
 
-    /// First and past-the-end address of the arenas.
+    /// Address space for a table with `bytes_per_slot` bytes for each slot; grows with the range.
+    pub(crate) fn add_side_table(&self, bytes_per_slot: usize) -> Option<*mut u8> {
+        self.with_state(|state| {
+            let place = state.claims.side_tables.iter_mut().find(|place| place.is_none())?;
+            let bytes =
+                |arenas: usize| round_up((arenas * SLOTS_PER_ARENA).checked_mul(bytes_per_slot)?, self.page_bytes);
+            let claim = Claim::take(bytes(self.arenas)?, bytes(self.arenas())?, Access::Table)?;
+            *place = Some((claim, bytes_per_slot));
+            Some(claim.start())
+        })
+    }
+
+    /// Give the side table at `start` back.
+    ///
+    /// # Safety
+    /// Nobody uses it afterwards.
+    pub(crate) unsafe fn remove_side_table(&self, start: *mut u8) {
+        self.with_state(|state| {
+            let mut places = state.claims.side_tables.iter_mut();
+            let place = places.find(|place| place.is_some_and(|(claim, _)| claim.start() == start));
+            if let Some((claim, _)) = place.and_then(Option::take) {
+                // SAFETY: by the caller's word.
+                unsafe { claim.release() };
+            }
+        });
+    }
+
+    /// Whether `address` lies in a mapped arena of this range, in use or not.
+    #[inline]
+    pub fn contains(&self, address: *const u8) -> bool {
+        address.addr().wrapping_sub(self.base.addr()) < self.arenas() << ARENA_SHIFT
+    }
+
+    /// First and past-the-end address of the arenas that are mapped.
     pub fn bounds(&self) -> core::ops::Range<usize> {
-        self.base.addr()..self.base.addr() + (self.arenas << ARENA_SHIFT)
+        self.base.addr()..self.base.addr() + (self.arenas() << ARENA_SHIFT)
     }
 
     /// Set the hard limit on held bytes over all heaps, `usize::MAX` for none, and who is asked before a request fails.
@@ -265,7 +384,7 @@ impl Range {
     /// Figures over all heaps of the range.
     pub fn stats(&self) -> RangeStats {
         RangeStats {
-            reserved_bytes: self.arenas << ARENA_SHIFT,
+            reserved_bytes: self.arenas() << ARENA_SHIFT,
             held_bytes: self.held.load(Relaxed),
             peak_bytes: self.peak.load(Relaxed),
             peak_at_ms: self.peak_at_ms.load(Relaxed),
@@ -302,14 +421,17 @@ impl Range {
         self.base
     }
 
+    /// Slots that are mapped.
     #[inline]
     pub(crate) fn slots(&self) -> usize {
-        self.arenas * SLOTS_PER_ARENA
+        self.arenas() * SLOTS_PER_ARENA
     }
 
+    /// Arenas that are mapped.
     #[inline]
     pub(crate) fn arenas(&self) -> usize {
-        self.arenas
+        // Whoever was handed an address got to know of the tables' growth with it.
+        self.mapped_arenas.load(Relaxed)
     }
 
     #[inline]

@@ -185,6 +185,17 @@ impl Heap {
         }
     }
 
+    /// What [`Heap::free`] does for addresses beyond what was mapped when this heap last looked.
+    ///
+    /// # Safety
+    /// As for [`Heap::free`].
+    #[cold]
+    pub(crate) unsafe fn free_beyond_slow(&mut self, block: *mut u8) -> bool {
+        self.slots = self.range.slots();
+        // SAFETY: as for this function.
+        self.range.contains(block) && unsafe { self.free(block) }
+    }
+
     /// What [`Heap::free`] does for addresses that are not in the first slot of one of this heap's pools.
     ///
     /// # Safety

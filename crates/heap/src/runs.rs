@@ -114,8 +114,8 @@ impl Range {
         if let Some(first) = self.take_run(state, count, false) {
             return Some(first);
         }
-        if self.arenas() - state.frontier as usize >= count {
-            let first = state.frontier as usize;
+        let first = state.frontier as usize;
+        if self.ensure_mapped(state, first + count) {
             state.frontier += count as u32;
             return Some(first);
         }
@@ -132,7 +132,7 @@ impl Range {
             let last = &*self.arena(frontier.checked_sub(1)?);
             if last.kind == ArenaKind::Free { last.run as usize } else { 0 }
         };
-        if run == 0 || run + self.arenas() - frontier < count {
+        if run == 0 || !self.ensure_mapped(state, frontier - run + count) {
             return None;
         }
         self.unlink_run(state, frontier - run, run, false);
@@ -333,10 +333,10 @@ impl Range {
     /// Take the arenas right behind a span, if they are free, to grow it in place.
     pub(crate) fn extend_span(&self, first: usize, old: usize, new: usize, owner: u16, huge_arenas: usize) -> bool {
         let (start, more) = (first + old, new - old);
-        if first + new > self.arenas() {
-            return false;
-        }
         self.with_state(|state| {
+            if !self.ensure_mapped(state, first + new) {
+                return false;
+            }
             if start == state.frontier as usize {
                 state.frontier += more as u32;
             } else {

@@ -25,9 +25,10 @@ impl core::fmt::Debug for Range {
 }
 
 impl SideTable {
-    /// A table with `bytes_per_slot` bytes for each 16 KiB of `range`. `None` if there is no address space.
+    /// A table with `bytes_per_slot` bytes for each 16 KiB of `range`; it grows with the range. `None` if there is no address
+    /// space, or the range has 16 side tables.
     pub fn reserve(range: &'static Range, bytes_per_slot: usize) -> Option<SideTable> {
-        let table = os::reserve_table(range.slots().checked_mul(bytes_per_slot)?)?;
+        let table = NonNull::new(range.add_side_table(bytes_per_slot)?)?;
         Some(SideTable { table, range, bytes_per_slot })
     }
 
@@ -41,6 +42,11 @@ impl SideTable {
         // SAFETY: the table has `bytes_per_slot` bytes for each slot.
         let entry = unsafe { self.table.as_ptr().add(slot * self.bytes_per_slot) };
         Some((entry, address.addr() & (SLOT_BYTES - 1)))
+    }
+
+    /// The first slot's bytes; those of the others follow, as far as the range is mapped.
+    pub fn start(&self) -> *mut u8 {
+        self.table.as_ptr()
     }
 
     /// Bytes for each slot.
@@ -58,6 +64,6 @@ impl SideTable {
 impl Drop for SideTable {
     fn drop(&mut self) {
         // SAFETY: the table is ours; entries handed out are documented to end with it.
-        unsafe { os::release(self.table.as_ptr(), self.range.slots() * self.bytes_per_slot) };
+        unsafe { self.range.remove_side_table(self.table.as_ptr()) };
     }
 }

@@ -4,7 +4,7 @@
 use std::fs;
 use std::process::Command;
 
-use heapkeeper_heap::{Heap, Range};
+use heapkeeper_heap::{Heap, Range, SLOT_BYTES, SideTable};
 
 const MIB: usize = 1 << 20;
 const CHILD: &str = "HEAPKEEPER_TEST_CHILD";
@@ -55,6 +55,90 @@ fn a_small_limit_on_address_space_makes_a_small_range() {
         assert!(!heap.alloc(8 * MIB).is_null());
         assert!(heap.alloc(200 * MIB).is_null());
         heap.check().unwrap();
+    });
+}
+
+/// A program may limit its own address space after our heap took its place: once a terabyte of ours was in the way.
+#[test]
+fn a_range_maps_what_it_uses() {
+    in_child("a_range_maps_what_it_uses", || {
+        let before = proc_bytes("/proc/self/status", "VmSize:");
+        let range = Range::reserve(1 << 40).unwrap();
+        let table = SideTable::reserve(range, 1024).unwrap();
+        let mapped = || proc_bytes("/proc/self/status", "VmSize:") - before;
+        assert!(mapped() < 80 * MIB, "{}", mapped());
+        let mut heap = Heap::new(range).unwrap();
+        let blocks = (0..100).map(|_| heap.alloc(3 * MIB)).collect::<Vec<_>>();
+        assert!((400 * MIB..600 * MIB).contains(&range.stats().reserved_bytes));
+        assert!(mapped() < 650 * MIB, "{}", mapped());
+        for (number, block) in blocks.iter().enumerate() {
+            let (entry, offset) = table.entry(*block).unwrap();
+            assert_eq!(offset, block.addr() % SLOT_BYTES);
+            // SAFETY: live blocks, and their entries.
+            unsafe {
+                assert_eq!(entry.read(), 0);
+                entry.write(number as u8);
+                block.write_bytes(number as u8, 3 * MIB);
+            }
+        }
+        for (number, block) in blocks.iter().enumerate() {
+            // SAFETY: as above.
+            unsafe {
+                assert_eq!((table.entry(*block).unwrap().0.read(), block.read()), (number as u8, number as u8));
+                assert!(heap.free(*block));
+            }
+        }
+        heap.check().unwrap();
+        range.check().unwrap();
+        let limit = proc_bytes("/proc/self/status", "VmSize:") + 100 * MIB;
+        let (small, large, room) = under!(libc::RLIMIT_AS, limit, {
+            let (small, large) = (heap.alloc(200 * MIB), heap.alloc(1024 * MIB));
+            (!small.is_null(), !large.is_null(), Vec::<u8>::new().try_reserve_exact(50 * MIB).is_ok())
+        });
+        assert_eq!((small, large, room), (true, false, true));
+        range.check().unwrap();
+    });
+}
+
+/// Whoever maps memory in our way keeps it: no address of theirs is taken for ours, and the heap makes do.
+#[test]
+fn a_stranger_in_the_way_ends_the_growth() {
+    in_child("a_stranger_in_the_way_ends_the_growth", || {
+        let range = Range::reserve(1 << 40).unwrap();
+        let mut heap = Heap::new(range).unwrap();
+        let end = range.bounds().end;
+        // SAFETY: a mapping that replaces none.
+        let stranger = unsafe {
+            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
+            let start = std::ptr::without_provenance_mut(end + 4 * MIB);
+            libc::mmap(start, MIB, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0).cast::<u8>()
+        };
+        assert_eq!(stranger.addr(), end + 4 * MIB);
+        // SAFETY: mapped just now.
+        unsafe { stranger.write(7) };
+        assert!(!range.contains(stranger) && !heap.owns(stranger));
+        // SAFETY: an address outside the heap.
+        assert!(!unsafe { heap.free(stranger) });
+        let mut blocks = Vec::new();
+        loop {
+            let block = heap.alloc(MIB);
+            if block.is_null() {
+                break;
+            }
+            // SAFETY: a live block.
+            unsafe { block.write_bytes(1, MIB) };
+            blocks.push(block);
+        }
+        assert!((60..=70).contains(&blocks.len()), "{} blocks", blocks.len());
+        // SAFETY: mapped above, and never anybody else's.
+        assert_eq!(unsafe { stranger.read() }, 7);
+        heap.check().unwrap();
+        range.check().unwrap();
+        for block in blocks {
+            // SAFETY: live blocks.
+            assert!(unsafe { heap.free(block) });
+        }
+        assert!(!heap.alloc(40 * MIB).is_null());
     });
 }
 

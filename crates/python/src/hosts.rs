@@ -34,6 +34,8 @@ static RANGE: OnceLock<&'static Range> = OnceLock::new();
 
 /// Whether there may be interpreters with heaps of their own.
 static SEPARATE: AtomicBool = AtomicBool::new(false);
+/// Whether there were others than the main one when we came: then nobody tells us when the last of them is gone.
+static SEPARATE_EARLIER: AtomicBool = AtomicBool::new(false);
 static SEPARATE_LOCK: Lock = Lock::new();
 /// Under `SEPARATE_LOCK`: blocks that may be interpreters, and the heaps of those that turned out to be.
 static SEPARATE_HOSTS: Separate = Separate(UnsafeCell::new(Vec::new()));
@@ -47,6 +49,7 @@ unsafe impl Sync for Separate {}
 
 /// A raw block large enough to be an interpreter's state, and its heap if it is one.
 struct SeparateHost {
+    /// Null if the block is older than our hooks: then it is the one that `interpreter` lies at the start of.
     block: *mut u8,
     interpreter: *mut ffi::PyInterpreterState,
     heap: Option<Box<Heap>>,
@@ -55,6 +58,26 @@ struct SeparateHost {
 /// Raw blocks of at least this size may be an interpreter: `sizeof(PyInterpreterState)` is above 100 KiB since 3.12, and
 /// differs between patch levels, so that the size itself is no test.
 pub const INTERPRETER_MIN_BYTES: usize = 64 << 10;
+
+/// The state begins so near the start of its block: CPython aligns it by hand where it must (3.13).
+const INTERPRETER_WITHIN_BYTES: usize = 128;
+
+impl SeparateHost {
+    /// Whether the block at `block` is, or was, this interpreter's.
+    fn is_in(&self, block: *mut u8) -> bool {
+        if self.block.is_null() { begins(block, self.interpreter) } else { self.block == block }
+    }
+
+    /// Whether `interpreter` is this one's.
+    fn is(&self, interpreter: *mut ffi::PyInterpreterState) -> bool {
+        self.interpreter == interpreter || (self.interpreter.is_null() && begins(self.block, interpreter))
+    }
+}
+
+/// Whether an interpreter's state may be what a block was asked for.
+fn begins(block: *mut u8, interpreter: *mut ffi::PyInterpreterState) -> bool {
+    interpreter.addr().wrapping_sub(block.addr()) < INTERPRETER_WITHIN_BYTES
+}
 
 /// Create the main and the raw heap. Called once, before the hooks are in.
 ///
@@ -68,6 +91,10 @@ pub fn create() -> Result<(), String> {
     unsafe {
         (*MAIN.0.get()).write(main);
         (*RAW.0.get()).write(raw);
+    }
+    if interpreter::MAY_HAVE_ALLOCATORS && interpreter::are_several() {
+        SEPARATE_EARLIER.store(true, Relaxed);
+        SEPARATE.store(true, Relaxed);
     }
     RANGE.set(range).map_err(|_| "the heap exists already".to_owned())
 }
@@ -149,14 +176,10 @@ fn own_heap(interpreter: *mut ffi::PyInterpreterState) -> Option<*mut Heap> {
     SEPARATE_LOCK.with(|| {
         // SAFETY: under the lock.
         let hosts = unsafe { &mut *SEPARATE_HOSTS.0.get() };
-        let address = interpreter.addr();
-        let host = match hosts.iter().position(|host| {
-            host.interpreter == interpreter
-                || (host.interpreter.is_null() && host.block.addr() <= address && address < host.block.addr() + 128)
-        }) {
+        let host = match hosts.iter().position(|host| host.is(interpreter)) {
             Some(found) => &mut hosts[found],
             None => {
-                hosts.push(SeparateHost { block: interpreter.cast(), interpreter, heap: None });
+                hosts.push(SeparateHost { block: std::ptr::null_mut(), interpreter, heap: None });
                 hosts.last_mut()?
             }
         };
@@ -192,10 +215,10 @@ pub fn interpreter_may_be_gone(block: *mut u8) {
     let gone = SEPARATE_LOCK.with(|| {
         // SAFETY: under the lock.
         let hosts = unsafe { &mut *SEPARATE_HOSTS.0.get() };
-        let found = hosts.iter().position(|host| host.block == block)?;
+        let found = hosts.iter().position(|host| host.is_in(block))?;
         let gone = hosts.swap_remove(found);
         GENERATION.fetch_add(1, Relaxed);
-        if hosts.is_empty() {
+        if hosts.is_empty() && !SEPARATE_EARLIER.load(Relaxed) {
             SEPARATE.store(false, Relaxed);
         }
         gone.heap

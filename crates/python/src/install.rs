@@ -12,6 +12,7 @@
 
 use std::ffi::c_void;
 use std::mem::{MaybeUninit, size_of};
+use std::sync::atomic::{Ordering::SeqCst, fence};
 
 use pyo3_ffi as ffi;
 
@@ -50,20 +51,36 @@ pub fn install(sample_bytes: u64, max_heap_bytes: usize, seed: u64) -> Result<()
     }
     fork::register();
     for (domain, (seat, original)) in seats {
-        let mut ours = hooks::allocator(domain);
-        // SAFETY: the GIL is held. Threads without it may see some words of the raw domain old and some new. Ours need no
-        // context and hand foreign blocks back; what is left open is a thread that allocates by the new words and frees by
-        // the old ones while they change.
+        // SAFETY: the GIL is held.
         unsafe {
             elsewhere::remember(domain, original);
-            match seat {
-                Seat::Interpreter => ffi::PyMem_SetAllocator(number(domain), (&raw mut ours).cast()),
-                Seat::Saved(saved) => saved.write(ours),
-            }
+            replace(domain, &seat, original);
         }
     }
     answers::install();
     Ok(())
+}
+
+/// Replace a domain's allocator while threads without the GIL may call it (the raw domain), or under a GIL of their own (all
+/// of them): they see its words change one after the other. So that nobody allocates by the new words and frees by the old
+/// ones, `free` comes first, then `realloc`: ours hand foreign blocks back, and need no context.
+///
+/// # Safety
+/// The GIL is held; `original` is what is written down in `seat`.
+unsafe fn replace(domain: Domain, seat: &Seat, original: Allocator) {
+    let ours = hooks::allocator(domain);
+    let only_free = Allocator { free: ours.free, ..original };
+    let only_old = Allocator { realloc: ours.realloc, ..only_free };
+    for mut step in [only_free, only_old, ours] {
+        // SAFETY: by the caller's word. The interpreter copies the words; they are aligned, so none is torn.
+        unsafe {
+            match seat {
+                Seat::Interpreter => ffi::PyMem_SetAllocator(number(domain), (&raw mut step).cast()),
+                Seat::Saved(saved) => saved.write_volatile(step),
+            }
+        }
+        fence(SeqCst);
+    }
 }
 
 /// Set the hard limit over all heaps; 0 for none.

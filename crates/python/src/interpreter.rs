@@ -13,6 +13,12 @@ use crate::layout::Layout;
 /// Whether interpreters can have allocators of their own: since 3.12.
 pub const MAY_HAVE_ALLOCATORS: bool = cfg!(Py_3_12);
 
+/// Whether this process has more interpreters than one. The GIL is held.
+pub fn are_several() -> bool {
+    // SAFETY: the list of interpreters always has one; a second look at it needs no lock, for nothing in it is followed.
+    unsafe { !ffi::PyInterpreterState_Next(ffi::PyInterpreterState_Head()).is_null() }
+}
+
 /// The interpreter of the calling thread, if that needs a heap of its own: `Some(null)` if the thread has no thread state,
 /// `None` if the main heap serves it.
 ///

@@ -1,0 +1,117 @@
+//! Address space that grows where it is: claimed in one piece, mapped as far as it is needed.
+//!
+//! A process's limit on address space (`ulimit -v`, `RLIMIT_AS`) counts what is mapped, touched or not. A program that sets
+//! that limit for itself must not find a terabyte of ours in its way. So a claim maps only its beginning, and the rest when
+//! it is due, each time asking the kernel for exactly the addresses that follow. For that to succeed nobody else may be
+//! there: claims lie one after the other in a part of the address space where the kernel puts nothing by itself. If
+//! somebody is there all the same, the claim stays as long as it is.
+//!
+//! Where that part is not to be had (smaller address spaces, kernels before 4.17, emulators), a claim is an ordinary mapping
+//! as a whole.
+//!
+//! Invariant: `[start, start + mapped_bytes)` is mapped; `mapped_bytes <= bytes`. Called under the range's lock.
+
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use crate::os::{self, Access};
+use crate::size::ARENA_BYTES;
+
+/// Where claims lie: 32 TiB to 80 TiB. On x86-64 and on AArch64 with 48 bits, Linux puts programs at 85 TiB or at the
+/// bottom, and libraries, stacks and mappings below 128 TiB (256 TiB), top down.
+const FIRST: usize = 32 << 40;
+const LAST: usize = 80 << 40;
+
+/// How far the first claim may lie behind `FIRST`: 16 TiB, in steps of an arena.
+const SPREAD_ARENAS: u64 = (16 << 40) / ARENA_BYTES as u64;
+
+/// The end of the last claim; 0 before the first.
+static END: AtomicUsize = AtomicUsize::new(0);
+
+/// Where the next claim begins, if the last one ended at `end`.
+fn first_or(end: usize) -> usize {
+    if end != 0 {
+        return end;
+    }
+    // Two copies of this crate in one process begin at different places.
+    let random = os::random() ^ ((&raw const END).addr() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    FIRST + (random % SPREAD_ARENAS) as usize * ARENA_BYTES
+}
+
+/// A claimed stretch of address space. Released by hand: nobody knows here who still refers to it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Claim {
+    start: *mut u8,
+    bytes: usize,
+    mapped_bytes: usize,
+    access: Access,
+}
+
+impl Claim {
+    /// Claim `bytes` bytes, aligned to an arena, and map the first `mapped_bytes`. Both are whole OS pages.
+    pub(crate) fn take(bytes: usize, mapped_bytes: usize, access: Access) -> Option<Claim> {
+        Claim::take_place(bytes, mapped_bytes, access).or_else(|| Claim::take_anywhere(bytes, access))
+    }
+
+    fn take_place(bytes: usize, mapped_bytes: usize, access: Access) -> Option<Claim> {
+        let length = bytes.checked_next_multiple_of(ARENA_BYTES)?;
+        let end = END
+            .fetch_update(Relaxed, Relaxed, |end| first_or(end).checked_add(length).filter(|end| *end <= LAST))
+            .ok()?;
+        let start = core::ptr::without_provenance_mut(first_or(end));
+        // The whole of it for a moment: so the kernel says whether anybody is there.
+        let start = os::reserve_at(start, bytes, Access::None)?.as_ptr();
+        // SAFETY: fresh, and nobody's.
+        unsafe { os::release(start, bytes) };
+        let mut claim = Claim { start, bytes, mapped_bytes: 0, access };
+        claim.grow(mapped_bytes).then_some(claim)
+    }
+
+    fn take_anywhere(bytes: usize, access: Access) -> Option<Claim> {
+        let mapping_bytes = bytes.checked_add(ARENA_BYTES)?;
+        let mapping = os::reserve(mapping_bytes, access)?.as_ptr();
+        let start = mapping.map_addr(|start| start.next_multiple_of(ARENA_BYTES));
+        let before = start.addr() - mapping.addr();
+        // SAFETY: the parts before and behind the aligned one are nobody's.
+        unsafe {
+            if before > 0 {
+                os::release(mapping, before);
+            }
+            os::release(start.add(bytes), mapping_bytes - before - bytes);
+        }
+        Some(Claim { start, bytes, mapped_bytes: bytes, access })
+    }
+
+    /// See to it that the first `bytes` bytes are mapped. False, and nothing done, if the kernel refuses.
+    pub(crate) fn grow(&mut self, bytes: usize) -> bool {
+        if bytes > self.bytes {
+            return false;
+        }
+        if bytes > self.mapped_bytes {
+            let end = self.start.wrapping_add(self.mapped_bytes);
+            if os::reserve_at(end, bytes - self.mapped_bytes, self.access).is_none() {
+                return false;
+            }
+            self.mapped_bytes = bytes;
+        }
+        true
+    }
+
+    /// The first byte.
+    pub(crate) fn start(&self) -> *mut u8 {
+        self.start
+    }
+
+    /// The bytes from `start` that are mapped.
+    pub(crate) fn mapped_bytes(&self) -> usize {
+        self.mapped_bytes
+    }
+
+    /// Give it back.
+    ///
+    /// # Safety
+    /// Nothing refers to it any more, and no copy of the claim is used.
+    pub(crate) unsafe fn release(self) {
+        // SAFETY: by the caller's word.
+        unsafe { os::release(self.start, self.mapped_bytes) };
+    }
+}
