@@ -1,6 +1,8 @@
 """Processes of the installed package and of plain python, side by side, as a user would start them."""
 
+import functools
 import os
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -38,8 +40,9 @@ class Driver:
         return name
 
     def start(self, command, *, env=(), **options):
-        """A running process."""
+        """A running process. It minds SIGINT, even where the tests run in the background of a shell that has it ignored."""
         options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "cwd": self.folder} | options
+        options.setdefault("preexec_fn", functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL))
         return subprocess.Popen(command, env=self.environment | dict(env), **options)
 
     def call(self, command, *, stdin="", **options):
