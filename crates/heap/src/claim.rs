@@ -96,6 +96,18 @@ impl Claim {
         true
     }
 
+    /// Map no more than the first `bytes` bytes.
+    ///
+    /// # Safety
+    /// Nothing beyond was ever used.
+    pub(crate) unsafe fn shrink(&mut self, bytes: usize) {
+        if bytes < self.mapped_bytes {
+            // SAFETY: by the caller's word.
+            unsafe { os::release(self.start.wrapping_add(bytes), self.mapped_bytes - bytes) };
+            self.mapped_bytes = bytes;
+        }
+    }
+
     /// The first byte.
     pub(crate) fn start(&self) -> *mut u8 {
         self.start

@@ -7,6 +7,8 @@
 
 use core::ffi::c_void;
 
+use crate::os::KeepErrno;
+
 /// The budget of a heap that nobody observes: never used up by real requests.
 pub const UNOBSERVED: isize = isize::MAX;
 
@@ -20,4 +22,22 @@ pub struct Observer {
     pub allocated: unsafe fn(context: *mut c_void, block: *mut u8, bytes: usize, budget: &mut isize) -> bool,
     /// Called with each block freed in a pool that holds a mark. Returns whether this block was marked.
     pub freed: unsafe fn(context: *mut c_void, block: *mut u8) -> bool,
+}
+
+impl Observer {
+    /// Show a new block, when the budget is used up. Whether to mark it, and the next budget.
+    pub(crate) fn show_allocated(&self, block: *mut u8, bytes: usize) -> (bool, isize) {
+        let _errno = KeepErrno::new();
+        let mut budget = UNOBSERVED;
+        // SAFETY: the function was set together with its context.
+        let mark = unsafe { (self.allocated)(self.context, block, bytes, &mut budget) };
+        (mark, budget.max(0))
+    }
+
+    /// Show a block that goes. Whether it was marked.
+    pub(crate) fn show_freed(&self, block: *mut u8) -> bool {
+        let _errno = KeepErrno::new();
+        // SAFETY: as above.
+        unsafe { (self.freed)(self.context, block) }
+    }
 }

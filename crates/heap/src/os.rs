@@ -1,10 +1,32 @@
 //! The one seam to the operating system: reserve, commit, decommit, advise, move, wait, tell the time. Linux.
 //!
 //! Everything above this file deals in addresses it reserved here; every call checks what the kernel answered and
-//! reports failure as `false` or `None`, never by aborting.
+//! reports failure as `false` or `None`, never by aborting, and leaves `errno` as it found it: callers of `free` look at that
+//! of the call before.
 
 use core::ptr::NonNull;
 use core::sync::atomic::AtomicU32;
+
+/// The calling thread's `errno`, which is put back at the end of the scope.
+pub(crate) struct KeepErrno(libc::c_int);
+
+impl KeepErrno {
+    pub(crate) fn new() -> KeepErrno {
+        KeepErrno(errno())
+    }
+}
+
+impl Drop for KeepErrno {
+    fn drop(&mut self) {
+        // SAFETY: the address is that of this thread's own.
+        unsafe { *libc::__errno_location() = self.0 };
+    }
+}
+
+fn errno() -> libc::c_int {
+    // SAFETY: the address is that of this thread's own.
+    unsafe { *libc::__errno_location() }
+}
 
 /// The kernel's page: 4 KiB here. Asked for once by the range.
 pub(crate) fn page_bytes() -> usize {
@@ -40,6 +62,7 @@ pub(crate) fn reserve_at(start: *mut u8, bytes: usize, access: Access) -> Option
 }
 
 fn map(start: *mut u8, bytes: usize, access: Access, flags: libc::c_int) -> Option<NonNull<u8>> {
+    let _errno = KeepErrno::new();
     let (protection, lasting) = match access {
         Access::None => (libc::PROT_NONE, 0),
         Access::Table => (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_NORESERVE),
@@ -64,6 +87,7 @@ pub(crate) fn random() -> u64 {
 /// # Safety
 /// `[start, start + bytes)` was reserved here and nothing refers to it any more.
 pub(crate) unsafe fn release(start: *mut u8, bytes: usize) {
+    let _errno = KeepErrno::new();
     // SAFETY: the caller owns the mapping.
     unsafe { libc::munmap(start.cast(), bytes) };
 }
@@ -73,6 +97,7 @@ pub(crate) unsafe fn release(start: *mut u8, bytes: usize) {
 /// # Safety
 /// The range lies in one reservation.
 pub(crate) unsafe fn make_writable(start: *mut u8, bytes: usize) -> bool {
+    let _errno = KeepErrno::new();
     // SAFETY: the caller owns the reservation.
     unsafe { libc::mprotect(start.cast(), bytes, libc::PROT_READ | libc::PROT_WRITE) == 0 }
 }
@@ -83,10 +108,11 @@ pub(crate) unsafe fn make_writable(start: *mut u8, bytes: usize) -> bool {
 /// # Safety
 /// The range lies in one reservation, is writable, and holds nothing that is needed.
 pub(crate) unsafe fn decommit(start: *mut u8, bytes: usize) {
+    let _errno = KeepErrno::new();
     // SAFETY: the caller owns the reservation, and needs nothing of what it holds; the kernel says EINVAL of memory that is
     // there, and locked.
     unsafe {
-        if libc::madvise(start.cast(), bytes, libc::MADV_DONTNEED) != 0 && *libc::__errno_location() == libc::EINVAL {
+        if libc::madvise(start.cast(), bytes, libc::MADV_DONTNEED) != 0 && errno() == libc::EINVAL {
             start.write_bytes(0, bytes);
         }
     }
@@ -98,6 +124,7 @@ pub(crate) unsafe fn decommit(start: *mut u8, bytes: usize) {
 /// # Safety
 /// The range lies in one reservation and holds nothing that is needed.
 pub(crate) unsafe fn reserve_again(start: *mut u8, bytes: usize) -> bool {
+    let _errno = KeepErrno::new();
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
     // SAFETY: the caller owns the addresses, so that replacing what is mapped there touches nobody else.
     unsafe { libc::mmap(start.cast(), bytes, libc::PROT_NONE, flags, -1, 0) != libc::MAP_FAILED }
@@ -108,6 +135,7 @@ pub(crate) unsafe fn reserve_again(start: *mut u8, bytes: usize) -> bool {
 /// # Safety
 /// The range lies in one reservation.
 pub(crate) unsafe fn advise_huge(start: *mut u8, bytes: usize, wanted: bool) -> bool {
+    let _errno = KeepErrno::new();
     let advice = if wanted { libc::MADV_HUGEPAGE } else { libc::MADV_NOHUGEPAGE };
     // SAFETY: advice changes no content.
     unsafe { libc::madvise(start.cast(), bytes, advice) == 0 }
@@ -121,6 +149,7 @@ pub(crate) unsafe fn advise_huge(start: *mut u8, bytes: usize, wanted: bool) -> 
 /// # Safety
 /// Both ranges lie in one reservation, are writable, do not overlap, and nothing at `to` is needed.
 pub(crate) unsafe fn move_memory(from: *mut u8, to: *mut u8, bytes: usize) -> bool {
+    let _errno = KeepErrno::new();
     #[cfg(test)]
     if refusal::is_due() {
         // SAFETY: as below. This is what kernels up to 6.16 leave behind.
@@ -165,6 +194,7 @@ fn finite(read: impl FnOnce(*mut libc::rlimit) -> libc::c_int) -> Option<usize> 
 
 /// A field of /proc/self/statm, in bytes: 0 all address space mapped by this process, 5 private writable memory and stack.
 fn statm_bytes(field: usize) -> Option<usize> {
+    let _errno = KeepErrno::new();
     let mut text = [0u8; 128];
     // SAFETY: the path is a C string; the descriptor is closed below; read is given the buffer's own length.
     let length = unsafe {
@@ -216,6 +246,7 @@ fn thread_faults() -> libc::c_long {
 
 /// Sleep until `word` is woken, if it still holds `expected`.
 pub(crate) fn wait_on(word: &AtomicU32, expected: u32) {
+    let _errno = KeepErrno::new();
     // SAFETY: the kernel only reads the word.
     unsafe {
         libc::syscall(
@@ -230,6 +261,7 @@ pub(crate) fn wait_on(word: &AtomicU32, expected: u32) {
 
 /// Wake one thread that waits on `word`.
 pub(crate) fn wake_one(word: &AtomicU32) {
+    let _errno = KeepErrno::new();
     // SAFETY: the kernel uses the address as a key only.
     unsafe {
         libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, 1);

@@ -179,16 +179,42 @@ impl Claims {
             }
             return None;
         };
-        Some(Claims { arenas, arena_table, pool_table, side_tables: [None; MAX_SIDE_TABLES] })
+        let mut claims = Claims { arenas, arena_table, pool_table, side_tables: [None; MAX_SIDE_TABLES] };
+        // Where only some of them have a place to grow in, the tables follow the arenas.
+        if !claims.grow(claims.mapped_arenas(), page_bytes) {
+            // SAFETY: as above.
+            unsafe { claims.release() };
+            return None;
+        }
+        Some(claims)
     }
 
-    /// Map what `arenas` arenas need, the tables first.
+    /// Map what `arenas` arenas need. False, and nothing done, if the kernel refuses any of it.
     fn grow(&mut self, arenas: usize, page_bytes: usize) -> bool {
-        let pages = |bytes_per_arena: usize| (arenas * bytes_per_arena).next_multiple_of(page_bytes);
-        self.arena_table.grow(pages(size_of::<Arena>()))
-            && self.pool_table.grow(pages(SLOTS_PER_ARENA * size_of::<Pool>()))
-            && self.side_tables.iter_mut().flatten().all(|(claim, bytes)| claim.grow(pages(SLOTS_PER_ARENA * *bytes)))
-            && self.arenas.grow(arenas * ARENA_BYTES)
+        let before = self.mapped_arenas();
+        let done = self.each(page_bytes, |claim, pages| claim.grow(pages(arenas)));
+        if !done {
+            self.each(page_bytes, |claim, pages| {
+                // SAFETY: nobody was told of what lies beyond.
+                unsafe { claim.shrink(pages(before)) };
+                true
+            });
+        }
+        done
+    }
+
+    /// Do `work` with each claim, and with what tells how many bytes of it so many arenas need; until it says false.
+    fn each(&mut self, page_bytes: usize, mut work: impl FnMut(&mut Claim, &dyn Fn(usize) -> usize) -> bool) -> bool {
+        let side_tables = self.side_tables.iter_mut().flatten();
+        let claims = [
+            (&mut self.arenas, ARENA_BYTES),
+            (&mut self.arena_table, size_of::<Arena>()),
+            (&mut self.pool_table, SLOTS_PER_ARENA * size_of::<Pool>()),
+        ];
+        claims
+            .into_iter()
+            .chain(side_tables.map(|(claim, bytes_per_slot)| (claim, SLOTS_PER_ARENA * *bytes_per_slot)))
+            .all(|(claim, bytes)| work(claim, &|arenas| (arenas * bytes).next_multiple_of(page_bytes)))
     }
 
     /// Arenas that are mapped.

@@ -233,14 +233,10 @@ impl Heap {
     /// `pool` is a pool of this heap, `block` was just freed in it.
     #[inline(never)]
     pub(crate) unsafe fn freed_slow(&mut self, pool: PoolPtr, block: *mut Block) {
-        // SAFETY: the pool is this heap's; the observer was set together with its context.
+        // SAFETY: the pool is this heap's.
         unsafe {
-            if (*pool).marks > 0 {
-                if let Some(observer) = self.observer {
-                    if (observer.freed)(observer.context, block.cast()) {
-                        (*pool).marks -= 1;
-                    }
-                }
+            if (*pool).marks > 0 && self.observer.is_some_and(|observer| observer.show_freed(block.cast())) {
+                (*pool).marks -= 1;
             }
             (*pool).slow_at = if (*pool).marks > 0 { ALWAYS_SLOW } else { 0 };
             if (*pool).kind == SlotKind::Full {
@@ -277,12 +273,11 @@ impl Heap {
             self.set_budget(crate::observe::UNOBSERVED);
             return;
         };
-        let mut budget = crate::observe::UNOBSERVED;
-        // SAFETY: the observer was set together with its context.
-        if unsafe { (observer.allocated)(observer.context, block, bytes, &mut budget) } {
+        let (mark, budget) = observer.show_allocated(block, bytes);
+        if mark {
             self.mark(block);
         }
-        self.set_budget(budget.max(0));
+        self.set_budget(budget);
     }
 
     /// Mark the pool or span of a live block.

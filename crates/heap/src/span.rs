@@ -172,8 +172,7 @@ impl Heap {
 
     fn show_freed(&mut self, block: *mut u8) {
         if let Some(observer) = self.observer {
-            // SAFETY: the observer was set together with its context.
-            unsafe { (observer.freed)(observer.context, block) };
+            observer.show_freed(block);
         }
     }
 

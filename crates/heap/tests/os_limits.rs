@@ -4,7 +4,7 @@
 use std::fs;
 use std::process::Command;
 
-use heapkeeper_heap::{Heap, Range, SLOT_BYTES, SideTable};
+use heapkeeper_heap::{Heap, Lock, Observer, Range, SLOT_BYTES, SideTable};
 
 const MIB: usize = 1 << 20;
 const CHILD: &str = "HEAPKEEPER_TEST_CHILD";
@@ -28,6 +28,16 @@ fn proc_bytes(file: &str, field: &str) -> usize {
     let text = fs::read_to_string(file).unwrap();
     let line = text.lines().find(|line| line.starts_with(field)).unwrap();
     line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 1024
+}
+
+/// Whether the process can map so much more.
+fn maps(bytes: usize) -> bool {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    // SAFETY: an anonymous mapping of its own, which goes at once.
+    unsafe {
+        let mapping = libc::mmap(std::ptr::null_mut(), bytes, libc::PROT_NONE, flags, -1, 0);
+        mapping != libc::MAP_FAILED && libc::munmap(mapping, bytes) == 0
+    }
 }
 
 /// What `$work` says under a soft limit of `$bytes`. Nothing is asserted under it: a panic needs memory as well.
@@ -93,7 +103,7 @@ fn a_range_maps_what_it_uses() {
         let limit = proc_bytes("/proc/self/status", "VmSize:") + 100 * MIB;
         let (small, large, room) = under!(libc::RLIMIT_AS, limit, {
             let (small, large) = (heap.alloc(200 * MIB), heap.alloc(1024 * MIB));
-            (!small.is_null(), !large.is_null(), Vec::<u8>::new().try_reserve_exact(50 * MIB).is_ok())
+            (!small.is_null(), !large.is_null(), maps(50 * MIB))
         });
         assert_eq!((small, large, room), (true, false, true));
         range.check().unwrap();
@@ -240,5 +250,57 @@ fn spans_grow_where_the_kernel_refuses_to_move_them() {
         // SAFETY: live blocks.
         assert!(unsafe { heap.free(behind) && heap.free(moved) });
         heap.check().unwrap();
+    });
+}
+
+/// Callers of `free` look at the `errno` of the call before: once a file that was not there came out as
+/// `BlockingIOError`, because a thread had waited for the lock in between.
+#[test]
+fn errno_stays() {
+    const MARK: libc::c_int = 4242;
+    // SAFETY: the address is that of this thread's own.
+    let errno = || unsafe { libc::__errno_location() };
+    let range = Range::reserve(1 << 30).unwrap();
+    let lock = Lock::new();
+    let turns = std::sync::Barrier::new(4);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let mut heap = Heap::new(range).unwrap();
+                let observer = Observer {
+                    context: std::ptr::null_mut(),
+                    // SAFETY: this thread's own, as above.
+                    allocated: |_, _, _, budget| unsafe {
+                        *libc::__errno_location() = 7;
+                        *budget = 10_000;
+                        true
+                    },
+                    // SAFETY: as above.
+                    freed: |_, _| unsafe {
+                        *libc::__errno_location() = 8;
+                        true
+                    },
+                };
+                heap.observe(Some(observer), 10_000);
+                turns.wait();
+                // SAFETY: as above.
+                unsafe { *errno() = MARK };
+                for turn in 0..60_usize {
+                    let mut blocks = [std::ptr::null_mut(); 40];
+                    for (i, block) in blocks.iter_mut().enumerate() {
+                        *block = heap.alloc(1 << ((i + turn) % 23));
+                    }
+                    // SAFETY: live blocks; refused ones are null.
+                    unsafe {
+                        blocks[0] = heap.realloc(blocks[0], 5 * MIB);
+                        blocks.iter().filter(|block| !block.is_null()).for_each(|block| assert!(heap.free(*block)));
+                    }
+                    heap.trim();
+                    (0..50).for_each(|_| lock.with(std::thread::yield_now));
+                    // SAFETY: as above.
+                    assert_eq!(unsafe { *errno() }, MARK);
+                }
+            });
+        }
     });
 }
