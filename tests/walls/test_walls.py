@@ -18,6 +18,8 @@ CRATES = PROJECT / "crates"
 OURS = {
     "heapkeeper-heap": set(),
     "heapkeeper-gc": {"heapkeeper-heap"},
+    "heapkeeper-derive": set(),
+    "heapkeeper": {"heapkeeper-heap", "heapkeeper-gc", "heapkeeper-derive"},
     "heapkeeper-record": set(),
     "heapkeeper-profile": set(),
     "heapkeeper-analysis": {"heapkeeper-record"},

@@ -46,6 +46,13 @@ impl Collector {
         Some(Collector { tables, scratch, collecting: false, pace: Pace::default(), telemetry: Telemetry::default() })
     }
 
+    /// Back to how it was when it was made: for the next heap of the range, once the last one is gone. False if a
+    /// collection never ended.
+    pub fn renew(&mut self) -> bool {
+        (self.pace, self.telemetry) = (Pace::default(), Telemetry::default());
+        !self.collecting
+    }
+
     /// Note a new tracked object. Whether it is time to call [`collect_if_due`](Collector::collect_if_due).
     #[inline]
     #[must_use]

@@ -40,6 +40,12 @@ pub struct Location {
 }
 
 impl Range {
+    /// The first byte of the first arena. Every block of the range is reached from here.
+    #[inline]
+    pub fn start(&self) -> *mut u8 {
+        self.base()
+    }
+
     /// Where `address` lies, or `None` if no pool or span contains it. Says nothing of whether the block is live.
     ///
     /// The answer is reliable for memory that stays allocated meanwhile.

@@ -1,0 +1,211 @@
+//! What happens when a count falls to zero, in CPython's order (`Objects/typeobject.c`, `subtype_dealloc`):
+//!
+//! ```text
+//! 1 finalizer, once      the object is whole, counted once, reachable by weak references; a handle that stays resurrects it
+//! 2 untracked            no collection looks at it any more
+//! 3 weak references      cleared, then their callbacks called
+//! 4 value dropped        which may free others: deeper than DEPTH they wait for the outermost, so that no list is too long
+//! 5 block freed
+//! ```
+//! Most objects have neither finalizer nor weak references: [`release`] does the rest on one screen.
+//!
+//! Invariants: an object in `pending` has count 0, is not tracked, and its value is whole.
+
+use crate::header::{DEAD, HAS_WEAK, IMMORTAL, ObjectPtr, RARE, TO_FINALIZE, UNTRACKED};
+use crate::inner::{Inner, PENDING, freed_slow, settle_slow};
+use crate::panics::guard;
+use crate::poison;
+use crate::recent;
+use crate::trace::{Start, Trace};
+
+/// Values dropped inside each other, before the next one waits: 50, as CPython's trashcan has it.
+const DEPTH: u32 = 50;
+
+/// A handle to an object with a value of type `T` is gone.
+///
+/// # Safety
+/// The handle was counted; `object` is not used through it afterwards.
+#[inline(always)]
+pub(crate) unsafe fn release<T: Trace + 'static>(object: ObjectPtr) {
+    let count = object.count().wrapping_sub(1);
+    object.set_count(count);
+    if count as i32 <= 0 {
+        // SAFETY: by the caller's word, and the count says that it was the last.
+        unsafe { at_zero::<T>(object) };
+    }
+}
+
+/// # Safety
+/// The count is 0, or the object immortal.
+#[inline]
+unsafe fn at_zero<T: Trace + 'static>(object: ObjectPtr) {
+    let inner = object.inner();
+    // SAFETY: the heap's state is alive as long as its objects; fields are borrowed for one expression each. The value is
+    // whole and nobody's, since no handle is left and the object is not dead.
+    unsafe {
+        if object.count() != 0 || object.has(RARE) || core::mem::needs_drop::<T>() && (*inner).depth >= DEPTH {
+            return at_zero_slow(object);
+        }
+        if !T::is_leaf::<Start>() {
+            untrack(inner, object);
+        }
+        if core::mem::needs_drop::<T>() {
+            (*inner).depth += 1;
+            guard(inner, || core::ptr::drop_in_place(object.value::<T>()));
+            (*inner).depth -= 1;
+        }
+        poison::free(&mut (*inner).blocks, object);
+        if (*inner).notes != 0 {
+            freed_slow(inner);
+        }
+    }
+}
+
+/// A handle to an object of whatever type is gone.
+///
+/// # Safety
+/// As for [`release`].
+#[inline]
+pub(crate) unsafe fn release_any(object: ObjectPtr) {
+    let count = object.count().wrapping_sub(1);
+    object.set_count(count);
+    if count as i32 <= 0 {
+        // SAFETY: by the caller's word.
+        unsafe { at_zero_slow(object) };
+    }
+}
+
+/// # Safety
+/// The count is 0, or the object immortal.
+#[cold]
+#[inline(never)]
+unsafe fn at_zero_slow(object: ObjectPtr) {
+    if object.is_immortal() {
+        object.set_count(IMMORTAL);
+    } else {
+        // SAFETY: by the caller's word.
+        unsafe { destroy(object) };
+    }
+}
+
+/// Free an object that no handle is left to.
+///
+/// # Safety
+/// The count is 0, and the object is not being freed already.
+pub(crate) unsafe fn destroy(object: ObjectPtr) {
+    let inner = object.inner();
+    // SAFETY: the state is alive as long as its objects, and while depth is above 0; borrowed for one expression each.
+    unsafe {
+        if (*inner).depth >= DEPTH {
+            untrack_if_tracked(inner, object);
+            (*inner).pending.push(object);
+            (*inner).notes |= PENDING;
+            return;
+        }
+        (*inner).depth += 1;
+        let gone = dispose(inner, object);
+        (*inner).depth -= 1;
+        if (*inner).notes != 0 {
+            if gone { freed_slow(inner) } else { settle_slow(inner) }
+        }
+    }
+}
+
+/// The steps. Whether the object is gone: not if it was resurrected.
+///
+/// # Safety
+/// As for [`destroy`]; depth is above 0.
+unsafe fn dispose(inner: *mut Inner, object: ObjectPtr) -> bool {
+    // SAFETY: as there; the value is whole until it is dropped, and nobody's without handles.
+    unsafe {
+        if !object.has(DEAD) {
+            if object.has(TO_FINALIZE) {
+                finalize_at_zero(inner, object);
+                if object.count() != 0 {
+                    return false;
+                }
+            }
+            untrack_if_tracked(inner, object);
+            if object.has(HAS_WEAK) {
+                crate::weak::clear_and_call(inner, object);
+            }
+            if object.vtable().needs_drop {
+                guard(inner, || (object.vtable().drop_value)(object));
+            }
+        }
+        debug_assert!(object.count() == 0 && !object.is_tracked());
+        poison::free(&mut (*inner).blocks, object);
+        true
+    }
+}
+
+/// Run the finalizer of an object whose count is 0. It is 0 again afterwards, unless the finalizer kept a handle.
+///
+/// # Safety
+/// As for [`dispose`].
+unsafe fn finalize_at_zero(inner: *mut Inner, object: ObjectPtr) {
+    // SAFETY: as there.
+    unsafe {
+        if !object.is_tracked() && !(object.vtable().is_leaf)() {
+            // It waited in `pending`; what resurrects it must find it as it was.
+            track(inner, object);
+        }
+        object.set_count(1);
+        finalize(inner, object);
+        if object.is_immortal() {
+            object.set_count(IMMORTAL);
+        } else {
+            object.set_count(object.count() - 1);
+        }
+    }
+}
+
+/// Run the finalizer, noting first that it was run.
+///
+/// # Safety
+/// The caller holds a reference to the object, whose value is whole; the state is alive and stays so.
+pub(crate) unsafe fn finalize(inner: *mut Inner, object: ObjectPtr) {
+    object.unset(TO_FINALIZE);
+    // SAFETY: by the caller's word.
+    unsafe { guard(inner, || (object.vtable().finalize)(object)) };
+}
+
+/// From now on collections consider the object. Whether one is due.
+///
+/// # Safety
+/// The object lives on this heap, is whole and not tracked.
+#[inline(always)]
+pub(crate) unsafe fn track(inner: *mut Inner, object: ObjectPtr) -> bool {
+    object.set_age(0);
+    // SAFETY: by the caller's word.
+    unsafe {
+        (*inner).recent.insert::<0>(object.address());
+        (*inner).collector.made()
+    }
+}
+
+/// From now on no collection considers the object.
+///
+/// # Safety
+/// The object lives on this heap, and is tracked.
+#[inline(always)]
+pub(crate) unsafe fn untrack(inner: *mut Inner, object: ObjectPtr) {
+    let generation = usize::from(object.age());
+    object.set_age(UNTRACKED);
+    // SAFETY: by the caller's word.
+    unsafe {
+        if generation < recent::GENERATIONS {
+            (*inner).recent.remove(object.address(), generation);
+        }
+        (*inner).collector.forget(object.address());
+    }
+}
+
+/// # Safety
+/// The object lives on this heap.
+pub(crate) unsafe fn untrack_if_tracked(inner: *mut Inner, object: ObjectPtr) {
+    if object.is_tracked() {
+        // SAFETY: by the caller's word, and just asked.
+        unsafe { untrack(inner, object) };
+    }
+}

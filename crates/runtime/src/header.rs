@@ -1,0 +1,240 @@
+//! What stands before every value, and the one pointer type that leads there.
+//!
+//! ```text
+//! block   0 vtable ─── 8 count ─── 12 heap ─── 14 flags ─── 15 age ─── 16 value …
+//! ```
+//!
+//! Invariants:
+//! - a live block of a heap of this crate starts with a header, from the moment that [`Heap::alloc`](crate::Heap) returns
+//! - `count` = the handles that refer to the object, or [`IMMORTAL`] for good once that would not fit
+//! - `age` is a generation's index ⇔ the object is tracked; then its value is whole
+//! - `DEAD` ⇒ not tracked, and the value is gone, or going
+//!
+//! Called by everything; the layout is this file's business alone.
+
+use core::any::TypeId;
+use core::mem::{align_of, offset_of, size_of};
+
+use heapkeeper_gc::{Generation, MIN_OBJECT_BYTES};
+
+use crate::gc::Gc;
+use crate::inner::{HeapId, Inner};
+use crate::trace::{Start, Trace, Tracer};
+
+/// What is the same for all objects of a type.
+pub(crate) struct VTable {
+    /// Drops the value in place.
+    pub(crate) drop_value: unsafe fn(ObjectPtr),
+    pub(crate) trace: unsafe fn(ObjectPtr, &mut Tracer<'_>),
+    pub(crate) finalize: unsafe fn(ObjectPtr),
+    /// Whether objects of the type are not tracked.
+    pub(crate) is_leaf: fn() -> bool,
+    pub(crate) type_name: fn() -> &'static str,
+    pub(crate) type_id: fn() -> TypeId,
+    /// Header and value.
+    pub(crate) object_bytes: usize,
+    /// Whether dropping the value does anything.
+    pub(crate) needs_drop: bool,
+}
+
+/// The head of an object.
+#[repr(C, align(16))]
+pub(crate) struct Header {
+    pub(crate) vtable: &'static VTable,
+    pub(crate) count: u32,
+    pub(crate) heap: HeapId,
+    pub(crate) flags: u8,
+    pub(crate) age: u8,
+}
+
+const _: () = assert!(size_of::<Header>() == HEADER_BYTES && align_of::<Header>() == 16);
+const _: () = assert!(offset_of!(Header, count) == 8 && offset_of!(Header, age) == 15);
+
+/// Bytes before the value: 16.
+pub(crate) const HEADER_BYTES: usize = 16;
+
+/// The value was dropped while handles were left.
+pub(crate) const DEAD: u8 = 1;
+/// There is a finalizer, and it was not run yet.
+pub(crate) const TO_FINALIZE: u8 = 2;
+/// The heap's table of weak references has an entry.
+pub(crate) const HAS_WEAK: u8 = 4;
+/// The block was freed. Debug builds look for it.
+pub(crate) const FREED: u8 = 8;
+
+/// What makes freeing an object more than dropping its value.
+pub(crate) const RARE: u8 = DEAD | TO_FINALIZE | HAS_WEAK;
+
+/// `age` of an object that is not tracked.
+pub(crate) const UNTRACKED: u8 = 4;
+
+/// The count of an object that had 2³¹ handles once: it is never freed. Counts from 2³¹ on read as this one.
+pub(crate) const IMMORTAL: u32 = 0xc000_0000;
+
+/// A header with its value.
+#[repr(C)]
+pub(crate) struct Object<T> {
+    pub(crate) header: Header,
+    pub(crate) value: T,
+}
+
+impl<T: Trace + 'static> Object<T> {
+    pub(crate) const VTABLE: &'static VTable = &VTable {
+        // SAFETY: called with objects of this type whose value is whole, once.
+        drop_value: |object| unsafe { core::ptr::drop_in_place(object.value::<T>()) },
+        // SAFETY: called with objects of this type whose value is whole.
+        trace: |object, tracer| unsafe { (*object.value::<T>()).trace(tracer) },
+        finalize: |object| {
+            if let Some(finalize) = T::finalizer() {
+                // SAFETY: the caller holds a reference to this object of this type; the handle here is not dropped.
+                let this = core::mem::ManuallyDrop::new(unsafe { Gc::<T>::from_object(object) });
+                finalize(&this);
+            }
+        },
+        is_leaf: T::is_leaf::<Start>,
+        type_name: core::any::type_name::<T>,
+        type_id: TypeId::of::<T>,
+        object_bytes: size_of::<Object<T>>(),
+        needs_drop: core::mem::needs_drop::<T>(),
+    };
+
+    /// Bytes to ask the heap for.
+    pub(crate) const BYTES: usize = {
+        assert!(
+            align_of::<T>() <= 16,
+            "heapkeeper's blocks are aligned to 16 bytes: a value with a larger alignment goes in a Box, and the Box on the heap"
+        );
+        assert!(offset_of!(Object<T>, value) == HEADER_BYTES);
+        if size_of::<Object<T>>() < MIN_OBJECT_BYTES { MIN_OBJECT_BYTES } else { size_of::<Object<T>>() }
+    };
+}
+
+/// A pointer to an object's header, for as long as its block is allocated.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(transparent)]
+pub(crate) struct ObjectPtr(*mut Header);
+
+impl ObjectPtr {
+    /// # Safety
+    /// A header stands there, of a block that stays allocated as long as the pointer is used; no reference to the header
+    /// exists, ever.
+    #[inline(always)]
+    pub(crate) const unsafe fn new(header: *mut Header) -> ObjectPtr {
+        ObjectPtr(header)
+    }
+
+    #[inline(always)]
+    pub(crate) fn header(self) -> *mut Header {
+        self.0
+    }
+
+    #[inline(always)]
+    pub(crate) fn address(self) -> *mut u8 {
+        self.0.cast()
+    }
+
+    /// Where the value stands.
+    #[inline(always)]
+    pub(crate) fn value<T>(self) -> *mut T {
+        // SAFETY: the value follows the header in the same block.
+        unsafe { self.0.cast::<u8>().add(HEADER_BYTES).cast() }
+    }
+
+    #[inline(always)]
+    pub(crate) fn vtable(self) -> &'static VTable {
+        // SAFETY: a header stands there.
+        unsafe { (*self.0).vtable }
+    }
+
+    #[inline(always)]
+    pub(crate) fn count(self) -> u32 {
+        // SAFETY: as above.
+        unsafe { (*self.0).count }
+    }
+
+    #[inline(always)]
+    pub(crate) fn set_count(self, count: u32) {
+        // SAFETY: as above; nobody has a reference to the header.
+        unsafe { (*self.0).count = count };
+    }
+
+    /// Whether one of `flags` is set.
+    #[inline(always)]
+    pub(crate) fn has(self, flags: u8) -> bool {
+        // SAFETY: as above.
+        unsafe { (*self.0).flags & flags != 0 }
+    }
+
+    #[inline(always)]
+    pub(crate) fn set(self, flags: u8) {
+        // SAFETY: as above.
+        unsafe { (*self.0).flags |= flags };
+    }
+
+    #[inline(always)]
+    pub(crate) fn unset(self, flags: u8) {
+        // SAFETY: as above.
+        unsafe { (*self.0).flags &= !flags };
+    }
+
+    #[inline(always)]
+    pub(crate) fn age(self) -> u8 {
+        // SAFETY: as above.
+        unsafe { (*self.0).age }
+    }
+
+    #[inline(always)]
+    pub(crate) fn set_age(self, age: u8) {
+        // SAFETY: as above.
+        unsafe { (*self.0).age = age };
+    }
+
+    #[inline(always)]
+    pub(crate) fn generation(self) -> Option<Generation> {
+        const GENERATIONS: [Option<Generation>; 8] = [
+            Some(Generation::Young),
+            Some(Generation::Middle),
+            Some(Generation::Old),
+            Some(Generation::Permanent),
+            None,
+            None,
+            None,
+            None,
+        ];
+        GENERATIONS[usize::from(self.age() & 7)]
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_tracked(self) -> bool {
+        self.age() < UNTRACKED
+    }
+
+    #[inline(always)]
+    pub(crate) fn heap(self) -> HeapId {
+        // SAFETY: as above.
+        unsafe { (*self.0).heap }
+    }
+
+    /// The state of the object's heap.
+    #[inline(always)]
+    pub(crate) fn inner(self) -> *mut Inner {
+        self.heap().inner()
+    }
+
+    /// One more handle.
+    #[inline(always)]
+    pub(crate) fn incref(self) {
+        debug_assert!(!self.has(FREED), "a handle to freed memory");
+        let count = self.count().wrapping_add(1);
+        self.set_count(if (count as i32) < 0 { IMMORTAL } else { count });
+    }
+
+    pub(crate) fn is_immortal(self) -> bool {
+        (self.count() as i32) < 0
+    }
+
+    /// The count for those who ask.
+    pub(crate) fn refcount(self) -> usize {
+        if self.is_immortal() { usize::MAX >> 1 } else { self.count() as usize }
+    }
+}

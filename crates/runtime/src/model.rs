@@ -1,0 +1,217 @@
+//! The object world as the collector sees it: see [`ObjectModel`] for the order of its calls.
+//!
+//! The model is a copy of the pointer to the state, not a borrow of it: the program code that runs inside a collection
+//! comes back to the state by its handles.
+
+use std::sync::OnceLock;
+use std::time::Instant;
+
+use heapkeeper_gc::{Collector, Generation, ObjectModel, Outcome, Trash, Visitor};
+use heapkeeper_heap::Heap as Blocks;
+
+use crate::control::Phase;
+use crate::destroy;
+use crate::header::{DEAD, HAS_WEAK, Header, ObjectPtr, TO_FINALIZE};
+use crate::inner::{Inner, settle_slow};
+use crate::panics::guard;
+use crate::recent;
+use crate::trace::{EMPTY, Tracer};
+use crate::weak;
+
+pub(crate) struct Model(*mut Inner);
+
+impl Model {
+    /// # Safety
+    /// The state is alive as long as the model.
+    pub(crate) unsafe fn new(inner: *mut Inner) -> Model {
+        Model(inner)
+    }
+}
+
+/// Nanoseconds since the first call.
+fn now_ns() -> u64 {
+    static START: OnceLock<Instant> = OnceLock::new();
+    START.get_or_init(Instant::now).elapsed().as_nanos() as u64
+}
+
+unsafe fn flush<V: Visitor<ObjectPtr>>(visitor: *mut (), children: &[ObjectPtr]) {
+    // SAFETY: `trace` below made the context from a visitor of this type, which it does not use meanwhile.
+    let visitor = unsafe { &mut *visitor.cast::<V>() };
+    children.iter().for_each(|child| visitor.visit(*child));
+}
+
+// SAFETY: handles count themselves; a trace visits what its value owns, by the contract of `Trace`, and a handle of another
+// heap leads outside this one's range. Whoever frees or untracks calls `forget` (`destroy::untrack`). Program code runs
+// under `panics::guard`. The collector has its place in the state, which is pinned while it collects.
+unsafe impl ObjectModel for Model {
+    type Ref = ObjectPtr;
+
+    #[inline(always)]
+    fn address(object: ObjectPtr) -> *mut u8 {
+        object.address()
+    }
+
+    #[inline(always)]
+    unsafe fn at(address: *mut u8) -> ObjectPtr {
+        // SAFETY: by the caller's word.
+        unsafe { ObjectPtr::new(address.cast::<Header>()) }
+    }
+
+    #[inline(always)]
+    fn heap(&self) -> &Blocks {
+        // SAFETY: the state is alive; nothing allocates while the collector looks at the heap.
+        unsafe { &(*self.0).blocks }
+    }
+
+    #[inline(always)]
+    fn collector(&self) -> &Collector {
+        // SAFETY: the state is alive; the collector borrows itself for one step at a time, and runs no program code in it.
+        unsafe { &(*self.0).collector }
+    }
+
+    #[inline(always)]
+    fn collector_mut(&mut self) -> &mut Collector {
+        // SAFETY: as above.
+        unsafe { &mut (*self.0).collector }
+    }
+
+    fn now_ns(&self) -> u64 {
+        now_ns()
+    }
+
+    #[inline(always)]
+    fn object(&self, block: *mut u8) -> Option<ObjectPtr> {
+        // SAFETY: live blocks of these heaps start with a header.
+        let object = unsafe { ObjectPtr::new(block.cast::<Header>()) };
+        object.is_tracked().then_some(object)
+    }
+
+    #[inline(always)]
+    fn generation(&self, object: ObjectPtr) -> Option<Generation> {
+        object.generation()
+    }
+
+    fn visit_young(&self, oldest: Generation, mut visit: impl FnMut(ObjectPtr)) {
+        for generation in 0..=oldest.index().min(recent::GENERATIONS - 1) {
+            // SAFETY: the state is alive; a set bit stands for a tracked object.
+            unsafe {
+                (*self.0).recent.visit(generation, |address| visit(ObjectPtr::new(address.cast::<Header>())));
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn refcount(&self, object: ObjectPtr) -> usize {
+        object.refcount()
+    }
+
+    #[inline(always)]
+    fn trace(&self, object: ObjectPtr, visitor: &mut impl Visitor<ObjectPtr>) {
+        trace(object, visitor);
+    }
+
+    #[inline]
+    fn set_generation(&mut self, object: ObjectPtr, generation: Generation) {
+        let before = usize::from(object.age());
+        object.set_age(generation as u8);
+        // SAFETY: the state is alive.
+        unsafe {
+            if before < recent::GENERATIONS {
+                (*self.0).recent.remove(object.address(), before);
+            }
+            if generation == Generation::Middle {
+                (*self.0).recent.insert::<1>(object.address());
+            }
+        }
+    }
+
+    #[inline]
+    fn incref(&mut self, object: ObjectPtr) {
+        object.incref();
+    }
+
+    #[inline]
+    fn decref(&mut self, object: ObjectPtr) {
+        // SAFETY: the collector takes away what it added.
+        unsafe { destroy::release_any(object) };
+    }
+
+    fn started(&mut self, oldest: Generation) {
+        // SAFETY: the state is alive and pinned.
+        unsafe { crate::control::call_callbacks(self.0, Phase::Start, oldest, Outcome::default()) };
+    }
+
+    fn clear_weakrefs(&mut self, trash: Trash<'_, Model>) {
+        // SAFETY: the state is alive; no program code ran since the trash was found.
+        unsafe {
+            if !(*self.0).weak.is_empty() {
+                weak::clear_trash(self.0, trash);
+            }
+        }
+    }
+
+    fn call_callbacks(&mut self) -> bool {
+        // SAFETY: the state is alive and pinned.
+        unsafe { weak::call_due(self.0) }
+    }
+
+    #[inline]
+    fn has_finalizer(&self, object: ObjectPtr) -> bool {
+        object.has(TO_FINALIZE)
+    }
+
+    fn finalize(&mut self, object: ObjectPtr) {
+        // SAFETY: the collector holds a reference; the state is alive and pinned.
+        unsafe { destroy::finalize(self.0, object) };
+    }
+
+    fn clear_late_weakrefs(&mut self, trash: Trash<'_, Model>) {
+        for object in trash.iter().filter(|object| object.has(HAS_WEAK)) {
+            // SAFETY: the state is alive.
+            unsafe { weak::clear(self.0, object) };
+        }
+    }
+
+    /// The whole value is dropped here, not only its references: nobody but values that are dropped in the same collection
+    /// can reach it, and those find it dead.
+    #[inline]
+    fn clear(&mut self, object: ObjectPtr) {
+        let inner = self.0;
+        // SAFETY: the state is alive and pinned. The value is whole: the collector clears what is trash, once, and trash is
+        // tracked. No reference to it is left: see `Gc::try_get`.
+        unsafe {
+            if object.has(HAS_WEAK) {
+                // Made by a `Drop` in this trash.
+                weak::clear(inner, object);
+            }
+            destroy::untrack(inner, object);
+            object.set(DEAD);
+            (*inner).depth += 1;
+            guard(inner, || (object.vtable().drop_value)(object));
+            (*inner).depth -= 1;
+            if (*inner).notes != 0 {
+                settle_slow(inner);
+            }
+        }
+    }
+
+    fn finished(&mut self, oldest: Generation, outcome: Outcome) {
+        // SAFETY: the state is alive and pinned.
+        unsafe {
+            (*self.0).recent.prune(0..=oldest.index().min(recent::GENERATIONS - 1));
+            crate::control::call_callbacks(self.0, Phase::Stop, oldest, outcome);
+        }
+    }
+}
+
+#[inline(always)]
+fn trace<V: Visitor<ObjectPtr>>(object: ObjectPtr, visitor: &mut V) {
+    let visitor: *mut V = visitor;
+    let mut buffer = EMPTY;
+    let mut tracer = Tracer::buffered(&mut buffer, flush::<V>, visitor.cast());
+    // SAFETY: who is traced is tracked, hence whole; `flush` gets the visitor that it is made for.
+    unsafe {
+        (object.vtable().trace)(object, &mut tracer);
+        tracer.buffer().iter().for_each(|child| (*visitor).visit(*child));
+    }
+}

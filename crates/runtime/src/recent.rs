@@ -1,0 +1,132 @@
+//! Which objects are in generation 0 and 1: a bit for each 32 bytes of heap, in tables beside it, and the slots that have any.
+//!
+//! ```text
+//! bits[g]    64 bytes a slot: bit (address − base) / 32      set ⇔ a tracked object of generation g starts there
+//! flags      1 byte a slot: bit g                            set ⇔ the slot is in slots[g]
+//! ```
+//! So a young collection takes time in proportion to the young objects and the slots they lie in, objects need no links, and
+//! freeing one clears a bit.
+//!
+//! Invariant: a set bit ⇒ its slot is in `slots[g]`. Called for each tracked object made and freed.
+
+use heapkeeper_gc::MIN_OBJECT_BYTES;
+use heapkeeper_heap::{Range, SLOT_BYTES, SideTable};
+
+const WORD_BITS: usize = u64::BITS as usize;
+const WORD_BYTES_OF_HEAP: usize = WORD_BITS * MIN_OBJECT_BYTES; // 2048
+const WORDS_PER_SLOT: usize = SLOT_BYTES / WORD_BYTES_OF_HEAP; // 8
+
+/// Generations with bits: 0 and 1.
+pub(crate) const GENERATIONS: usize = 2;
+
+pub(crate) struct Recent {
+    base: *mut u8,
+    bits: [*mut u64; GENERATIONS],
+    flags: *mut u8,
+    slots: [Vec<u32>; GENERATIONS],
+    /// Keep the memory that the pointers above lead to.
+    _tables: [SideTable; GENERATIONS + 1],
+}
+
+impl Recent {
+    /// `None` if there is no address space.
+    pub(crate) fn new(range: &'static Range) -> Option<Recent> {
+        let bits = || SideTable::reserve(range, WORDS_PER_SLOT * size_of::<u64>());
+        let tables = [bits()?, bits()?, SideTable::reserve(range, 1)?];
+        Some(Recent {
+            base: range.start(),
+            bits: [tables[0].start().cast(), tables[1].start().cast()],
+            flags: tables[2].start(),
+            slots: [Vec::new(), Vec::new()],
+            _tables: tables,
+        })
+    }
+
+    /// The object at `address`, a block of the range, is in generation `G` from now on.
+    #[inline(always)]
+    pub(crate) fn insert<const G: usize>(&mut self, address: *const u8) {
+        let offset = address.addr().wrapping_sub(self.base.addr());
+        let slot = offset / SLOT_BYTES;
+        // SAFETY: the tables have entries for every slot of the range that was ever handed out, and are this heap's.
+        unsafe {
+            if *self.flags.add(slot) & (1 << G) == 0 {
+                self.flag_slow(slot, G);
+            }
+            *self.bits[G].add(offset / WORD_BYTES_OF_HEAP) |= bit(offset);
+        }
+    }
+
+    /// The object at `address` leaves generation `generation`, 0 or 1.
+    #[inline(always)]
+    pub(crate) fn remove(&mut self, address: *const u8, generation: usize) {
+        let offset = address.addr().wrapping_sub(self.base.addr());
+        // SAFETY: as for `insert`.
+        unsafe { *self.bits[generation].add(offset / WORD_BYTES_OF_HEAP) &= !bit(offset) };
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn flag_slow(&mut self, slot: usize, generation: usize) {
+        // SAFETY: as for `insert`.
+        unsafe { *self.flags.add(slot) |= 1 << generation };
+        self.slots[generation].push(slot as u32);
+    }
+
+    /// Call `visit` with the address of each object of a generation, 0 or 1.
+    pub(crate) fn visit(&self, generation: usize, mut visit: impl FnMut(*mut u8)) {
+        for slot in &self.slots[generation] {
+            let first = *slot as usize * WORDS_PER_SLOT;
+            for word in first..first + WORDS_PER_SLOT {
+                // SAFETY: as for `insert`.
+                let mut left = unsafe { *self.bits[generation].add(word) };
+                while left != 0 {
+                    let offset = word * WORD_BYTES_OF_HEAP + left.trailing_zeros() as usize * MIN_OBJECT_BYTES;
+                    visit(self.base.wrapping_add(offset));
+                    left &= left - 1;
+                }
+            }
+        }
+    }
+
+    /// Forget slots without objects of these generations.
+    pub(crate) fn prune(&mut self, generations: core::ops::RangeInclusive<usize>) {
+        for generation in generations {
+            let (bits, flags) = (self.bits[generation], self.flags);
+            self.slots[generation].retain(|slot| {
+                let slot = *slot as usize;
+                // SAFETY: as for `insert`.
+                unsafe {
+                    let any = (0..WORDS_PER_SLOT).any(|word| *bits.add(slot * WORDS_PER_SLOT + word) != 0);
+                    if !any {
+                        *flags.add(slot) &= !(1 << generation);
+                    }
+                    any
+                }
+            });
+        }
+    }
+
+    /// Whether the bit of this object's generation, and no other, is set.
+    pub(crate) fn is_valid(&self, address: *const u8, generation: Option<usize>) -> bool {
+        let offset = address.addr().wrapping_sub(self.base.addr());
+        (0..GENERATIONS).all(|g| {
+            // SAFETY: as for `insert`.
+            let (word, flags) =
+                unsafe { (*self.bits[g].add(offset / WORD_BYTES_OF_HEAP), *self.flags.add(offset / SLOT_BYTES)) };
+            let is_set = word & bit(offset) != 0;
+            is_set == (generation == Some(g)) && (!is_set || flags & 1 << g != 0)
+        })
+    }
+
+    /// How many objects have a bit.
+    pub(crate) fn len(&self) -> usize {
+        let mut found = 0;
+        (0..GENERATIONS).for_each(|generation| self.visit(generation, |_| found += 1));
+        found
+    }
+}
+
+#[inline(always)]
+fn bit(offset: usize) -> u64 {
+    1 << (offset / MIN_OBJECT_BYTES % WORD_BITS)
+}
