@@ -1,20 +1,23 @@
-//! Which objects are in generation 0 and 1: a bit for each 32 bytes of heap, in tables beside it, and the slots that have any.
+//! Which objects are in generation 0 and 1: a bit for each 16 bytes of heap, in tables beside it, and the slots that have any.
 //!
 //! ```text
-//! bits[g]    64 bytes a slot: bit (address − base) / 32      set ⇔ a tracked object of generation g starts there
+//! bits[g]    128 bytes a slot: bit (address − base) / 16     set ⇔ a tracked object of generation g starts there
 //! flags      1 byte a slot: bit g                            set ⇔ the slot is in slots[g]
 //! ```
 //! So a young collection takes time in proportion to the young objects and the slots they lie in, objects need no links, and
 //! freeing one clears a bit.
 //!
+//! Blocks start at multiples of 16, and not all at multiples of 32, so that fewer bits would not tell where.
+//!
 //! Invariant: a set bit ⇒ its slot is in `slots[g]`. Called for each tracked object made and freed.
 
-use heapkeeper_gc::MIN_OBJECT_BYTES;
 use heapkeeper_heap::{Range, SLOT_BYTES, SideTable};
 
-const WORD_BITS: usize = u64::BITS as usize;
-const WORD_BYTES_OF_HEAP: usize = WORD_BITS * MIN_OBJECT_BYTES; // 2048
-const WORDS_PER_SLOT: usize = SLOT_BYTES / WORD_BYTES_OF_HEAP; // 8
+/// Bytes of heap that a bit stands for: the alignment of blocks.
+const BIT_BYTES: usize = 16;
+/// Bytes of heap that a word of bits stands for.
+const WORD_BYTES: usize = u64::BITS as usize * BIT_BYTES; // 1024
+const WORDS_PER_SLOT: usize = SLOT_BYTES / WORD_BYTES; // 16
 
 /// Generations with bits: 0 and 1.
 pub(crate) const GENERATIONS: usize = 2;
@@ -52,7 +55,7 @@ impl Recent {
             if *self.flags.add(slot) & (1 << G) == 0 {
                 self.flag_slow(slot, G);
             }
-            *self.bits[G].add(offset / WORD_BYTES_OF_HEAP) |= bit(offset);
+            *self.bits[G].add(offset / WORD_BYTES) |= bit(offset);
         }
     }
 
@@ -61,7 +64,7 @@ impl Recent {
     pub(crate) fn remove(&mut self, address: *const u8, generation: usize) {
         let offset = address.addr().wrapping_sub(self.base.addr());
         // SAFETY: as for `insert`.
-        unsafe { *self.bits[generation].add(offset / WORD_BYTES_OF_HEAP) &= !bit(offset) };
+        unsafe { *self.bits[generation].add(offset / WORD_BYTES) &= !bit(offset) };
     }
 
     #[cold]
@@ -80,7 +83,7 @@ impl Recent {
                 // SAFETY: as for `insert`.
                 let mut left = unsafe { *self.bits[generation].add(word) };
                 while left != 0 {
-                    let offset = word * WORD_BYTES_OF_HEAP + left.trailing_zeros() as usize * MIN_OBJECT_BYTES;
+                    let offset = word * WORD_BYTES + left.trailing_zeros() as usize * BIT_BYTES;
                     visit(self.base.wrapping_add(offset));
                     left &= left - 1;
                 }
@@ -112,7 +115,7 @@ impl Recent {
         (0..GENERATIONS).all(|g| {
             // SAFETY: as for `insert`.
             let (word, flags) =
-                unsafe { (*self.bits[g].add(offset / WORD_BYTES_OF_HEAP), *self.flags.add(offset / SLOT_BYTES)) };
+                unsafe { (*self.bits[g].add(offset / WORD_BYTES), *self.flags.add(offset / SLOT_BYTES)) };
             let is_set = word & bit(offset) != 0;
             is_set == (generation == Some(g)) && (!is_set || flags & 1 << g != 0)
         })
@@ -128,5 +131,5 @@ impl Recent {
 
 #[inline(always)]
 fn bit(offset: usize) -> u64 {
-    1 << (offset / MIN_OBJECT_BYTES % WORD_BITS)
+    1 << (offset / BIT_BYTES % u64::BITS as usize)
 }

@@ -62,6 +62,34 @@ fn generations_and_freezing() {
     });
 }
 
+/// Blocks of 48 bytes start at multiples of 16, not of 32.
+#[test]
+fn objects_of_every_size_are_found_by_young_collections() {
+    fn ring<const N: usize>(heap: &Heap) {
+        #[derive(Trace)]
+        struct Sized<const N: usize>(RefCell<Option<Gc<Sized<N>>>>, [u8; N]);
+        for _ in 0..100 {
+            let object = heap.alloc(Sized(RefCell::new(None), [0; N]));
+            *object.0.borrow_mut() = Some(object.clone());
+            assert_eq!(object.1.len(), N);
+        }
+        heap.check().unwrap();
+    }
+    on_heap(|heap| {
+        for generation in [Generation::Young, Generation::Middle] {
+            let rings = [ring::<0>, ring::<1>, ring::<17>, ring::<33>, ring::<49>, ring::<999>, ring::<40_000>];
+            rings.iter().for_each(|ring| ring(heap));
+            if generation == Generation::Middle {
+                let held: Vec<_> = heap.objects(None);
+                heap.collect(Generation::Young);
+                heap.check().unwrap();
+                drop(held);
+            }
+            assert_eq!(heap.collect(generation).collected, 700);
+        }
+    });
+}
+
 #[derive(Trace)]
 struct Leaf {
     _name: String,
