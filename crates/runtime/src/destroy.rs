@@ -3,7 +3,7 @@
 //! ```text
 //! 1 finalizer, once      the object is whole, counted once, reachable by weak references; a handle that stays resurrects it
 //! 2 untracked            no collection looks at it any more
-//! 3 weak references      cleared, then their callbacks called
+//! 3 weak references      cleared, interners' too; then their callbacks called
 //! 4 value dropped        which may free others: deeper than DEPTH they wait for the outermost, so that no list is too long
 //! 5 block freed
 //! ```
@@ -11,7 +11,7 @@
 //!
 //! Invariants: an object in `pending` has count 0, is not tracked, and its value is whole.
 
-use crate::header::{DEAD, HAS_WEAK, IMMORTAL, ObjectPtr, RARE, TO_FINALIZE, UNTRACKED};
+use crate::header::{DEAD, HAS_WEAK, IMMORTAL, INTERNED, ObjectPtr, RARE, TO_FINALIZE, UNTRACKED};
 use crate::inner::{Inner, PENDING, freed_slow, settle_slow};
 use crate::panics::guard;
 use crate::poison;
@@ -126,6 +126,9 @@ unsafe fn dispose(inner: *mut Inner, object: ObjectPtr) -> bool {
                 }
             }
             untrack_if_tracked(inner, object);
+            if object.has(INTERNED) {
+                crate::intern::forget(inner, object);
+            }
             if object.has(HAS_WEAK) {
                 crate::weak::clear_and_call(inner, object);
             }

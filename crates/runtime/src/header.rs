@@ -59,11 +59,13 @@ pub(crate) const DEAD: u8 = 1;
 pub(crate) const TO_FINALIZE: u8 = 2;
 /// The heap's table of weak references has an entry.
 pub(crate) const HAS_WEAK: u8 = 4;
+/// An interner's table has the object.
+pub(crate) const INTERNED: u8 = 16;
 /// The block was freed. Debug builds look for it.
 pub(crate) const FREED: u8 = 8;
 
 /// What makes freeing an object more than dropping its value.
-pub(crate) const RARE: u8 = DEAD | TO_FINALIZE | HAS_WEAK;
+pub(crate) const RARE: u8 = DEAD | TO_FINALIZE | HAS_WEAK | INTERNED;
 
 /// `age` of an object that is not tracked.
 pub(crate) const UNTRACKED: u8 = 4;

@@ -17,6 +17,7 @@
 
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};
+use std::rc::Rc;
 use std::sync::Mutex;
 
 use heapkeeper_gc::{Collector, Generation};
@@ -25,6 +26,7 @@ use heapkeeper_heap::{Heap as Blocks, Range};
 use crate::control::Callbacks;
 use crate::error::BuildError;
 use crate::header::{FREED, Header, ObjectPtr};
+use crate::intern::Interned;
 use crate::panics::Panics;
 use crate::place::Place;
 use crate::poison;
@@ -95,6 +97,7 @@ pub(crate) struct Inner {
     /// Weak references whose callbacks the running collection is about to call.
     pub(crate) callbacks_due: Vec<CellPtr>,
     pub(crate) callbacks: Callbacks,
+    pub(crate) interners: Vec<Rc<dyn Interned>>,
     pub(crate) panics: Panics,
     /// `paused()` guards alive.
     pub(crate) pauses: usize,
@@ -135,6 +138,7 @@ impl Inner {
             weak: WeakTable::default(),
             callbacks_due: Vec::new(),
             callbacks: Callbacks::default(),
+            interners: Vec::new(),
             panics: Panics::default(),
             pauses: 0,
             range,

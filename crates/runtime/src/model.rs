@@ -11,7 +11,7 @@ use heapkeeper_heap::Heap as Blocks;
 
 use crate::control::Phase;
 use crate::destroy;
-use crate::header::{DEAD, HAS_WEAK, Header, ObjectPtr, TO_FINALIZE};
+use crate::header::{DEAD, HAS_WEAK, Header, INTERNED, ObjectPtr, TO_FINALIZE};
 use crate::inner::{Inner, settle_slow};
 use crate::panics::guard;
 use crate::recent;
@@ -147,6 +147,9 @@ unsafe impl ObjectModel for Model {
             if !(*self.0).weak.is_empty() {
                 weak::clear_trash(self.0, trash);
             }
+            if !(*self.0).interners.is_empty() {
+                forget_interned(self.0, trash);
+            }
         }
     }
 
@@ -166,9 +169,9 @@ unsafe impl ObjectModel for Model {
     }
 
     fn clear_late_weakrefs(&mut self, trash: Trash<'_, Model>) {
-        for object in trash.iter().filter(|object| object.has(HAS_WEAK)) {
-            // SAFETY: the state is alive.
-            unsafe { weak::clear(self.0, object) };
+        // SAFETY: the state is alive.
+        unsafe {
+            trash.iter().filter(|object| object.has(HAS_WEAK)).for_each(|object| weak::clear(self.0, object));
         }
     }
 
@@ -201,6 +204,22 @@ unsafe impl ObjectModel for Model {
             (*self.0).recent.prune(0..=oldest.index().min(recent::GENERATIONS - 1));
             crate::control::call_callbacks(self.0, Phase::Stop, oldest, outcome);
         }
+    }
+}
+
+/// No interner answers trash any more.
+///
+/// # Safety
+/// `inner` is alive.
+unsafe fn forget_interned(inner: *mut Inner, trash: Trash<'_, Model>) {
+    let mut any = false;
+    trash.iter().filter(|object| object.has(INTERNED)).for_each(|object| {
+        object.unset(INTERNED);
+        any = true;
+    });
+    if any {
+        // SAFETY: by the caller's word.
+        unsafe { crate::intern::forget_all(inner, |object| trash.contains(object)) };
     }
 }
 
