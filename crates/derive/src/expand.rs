@@ -3,7 +3,7 @@
 //! Every field is visited by its own type's implementation, named in full, where the field's type stands in the source: so a
 //! type that cannot be traced is reported there.
 
-use proc_macro2::TokenStream;
+use proc_macro2::{TokenStream, TokenTree};
 use quote::{format_ident, quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{Data, DeriveInput, Fields, Ident, Path, parse_quote};
@@ -36,11 +36,13 @@ pub(crate) fn trace(input: &DeriveInput) -> syn::Result<TokenStream> {
             ));
         }
     };
-    let leaf = all.leaf;
+    let leaf = &all.leaf;
 
     let mut generics = input.generics.clone();
     for parameter in generics.type_params_mut() {
-        parameter.bounds.push(parse_quote!(#krate::Trace));
+        if mentions(&all.types, &parameter.ident) {
+            parameter.bounds.push(parse_quote!(#krate::Trace));
+        }
     }
     let (implementation, _, conditions) = generics.split_for_impl();
     let (_, arguments, _) = input.generics.split_for_impl();
@@ -77,6 +79,8 @@ pub(crate) fn trace(input: &DeriveInput) -> syn::Result<TokenStream> {
 struct Parts {
     /// `&& …` for each field that is not left out.
     leaf: TokenStream,
+    /// The types of these fields.
+    types: TokenStream,
 }
 
 impl Parts {
@@ -91,6 +95,7 @@ impl Parts {
                 continue;
             }
             let kind = &field.ty;
+            self.types.extend(quote!(#kind));
             visits.extend(quote_spanned!(kind.span()=> <#kind as #krate::Trace>::trace(#binding, __tracer);));
             self.leaf.extend(quote_spanned! {kind.span()=>
                 && <#kind as #krate::Trace>::is_leaf::<<__L as #krate::derive::Depth>::Below>()
@@ -110,4 +115,13 @@ fn bind(name: Option<&Ident>, binding: &Ident) -> TokenStream {
         Some(name) => quote!(#name: #binding,),
         None => quote!(#binding,),
     }
+}
+
+/// Whether a type parameter occurs: one that only fields with `skip` have need not be traceable.
+fn mentions(types: &TokenStream, parameter: &Ident) -> bool {
+    types.clone().into_iter().any(|token| match token {
+        TokenTree::Ident(ident) => ident == *parameter,
+        TokenTree::Group(group) => mentions(&group.stream(), parameter),
+        TokenTree::Punct(_) | TokenTree::Literal(_) => false,
+    })
 }

@@ -37,15 +37,21 @@ impl SmallInts {
     /// The object for an integer.
     #[inline]
     pub fn get(&self, n: i64) -> Gc<i64> {
-        match usize::try_from(n.wrapping_sub(self.first)).ok().and_then(|place| self.kept.get(place)) {
-            Some(kept) if n >= self.first => kept.clone(),
-            _ => self.heap.alloc(n),
+        match self.place(n).and_then(|place| self.kept.get(place)) {
+            Some(kept) => kept.clone(),
+            None => self.heap.alloc(n),
         }
     }
 
     /// Whether an integer has one object for all.
     pub fn is_kept(&self, n: i64) -> bool {
-        n >= self.first && n.wrapping_sub(self.first).unsigned_abs() < self.kept.len() as u64
+        self.place(n).is_some_and(|place| place < self.kept.len())
+    }
+
+    /// How far behind the first it is.
+    fn place(&self, n: i64) -> Option<usize> {
+        // The difference may be as large as 2⁶⁴ − 1.
+        (n >= self.first).then(|| n.wrapping_sub(self.first) as u64 as usize)
     }
 }
 
