@@ -4,7 +4,7 @@ Claim: The private heap is never given back to the operating system.
 True: Arenas that become empty go back, since Python 2.5. One object that stays keeps its whole arena, so scattered
     survivors hold nearly everything. Our heap gives back pool by pool, not only whole arenas, and on request at once.
 Expected:
-    CPython 2.7, 3.6+, PyPy, heapkeeper: false
+    CPython 2.7, 3.6+, PyPy, heapkeeper, Rust: false
     MicroPython, Jython: not run, as their heap's size is an option of the virtual machine
 """
 

@@ -4,10 +4,9 @@ Claim: Each object has a count, ob_refcnt, that rises with every reference to it
 True: So it does in CPython, but since 3.12 some objects are immortal: the count of None, of small integers and of others no
     longer moves. PyPy, MicroPython and Jython have no counts.
 Expected:
-    CPython 2.7, 3.6-3.11: true
+    CPython 2.7, 3.6-3.11, Rust: true
     CPython 3.12+: partly
     PyPy, MicroPython, Jython: absent
-Waits for: the collector crate (counts of the Rust face)
 """
 
 import json

@@ -4,9 +4,8 @@ Claim: An object is freed at once when the last reference to it goes.
 True: In CPython with the GIL, yes: its finalizer has run before the next line does, though lists, floats and others keep
     their block for the next of their kind. Elsewhere an object waits for the collector.
 Expected:
-    CPython 2.7, 3.6+: true
+    CPython 2.7, 3.6+, Rust: true
     PyPy, MicroPython, Jython: false
-Waits for: the collector crate (finalizers of the Rust face)
 """
 
 import json

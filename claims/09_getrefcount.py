@@ -7,7 +7,6 @@ Expected:
     CPython 2.7, 3.6-3.13: true
     CPython 3.14+: partly
     PyPy, MicroPython, Jython: absent
-Waits for: the collector crate (counts of the Rust face)
 """
 
 import json

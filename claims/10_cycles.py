@@ -4,10 +4,9 @@ Claim: Reference counts cannot free objects that refer to each other; a collecto
 True: In CPython a chain goes when its last reference does, and a cycle stays until a collection. PyPy and Jython have no
     counts: there both wait for the collector.
 Expected:
-    CPython 2.7, 3.6+: true
+    CPython 2.7, 3.6+, Rust: true
     PyPy, Jython: absent
     MicroPython: not run, as it has no weak references to watch objects with
-Waits for: the collector crate (cycles of the Rust face)
 """
 
 import gc

@@ -4,11 +4,10 @@ Claim: The collector has three generations; objects that survive a collection mo
 True: So it is in CPython up to 3.13 and again from 3.14.5; in between, an incremental collector knew only young and old. The
     others show no generations to a program.
 Expected:
-    CPython 2.7, 3.6-3.13, 3.14.5+: true
+    CPython 2.7, 3.6-3.13, 3.14.5+, Rust: true
     CPython 3.14.0-3.14.4: not run, as the program asks for generations that the incremental collector did not have
     PyPy, Jython: absent
     MicroPython: not run, as it has no weak references to watch objects with
-Waits for: the collector crate (generations of the Rust face)
 """
 
 import gc

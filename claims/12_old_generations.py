@@ -3,9 +3,8 @@
 Claim: Older generations hold fewer objects.
 True: Usually the reverse: what a program keeps (modules, functions, classes, its data) ends up in the oldest one.
 Expected:
-    CPython 2.7, 3.6+: false
+    CPython 2.7, 3.6+, Rust: false
     PyPy, MicroPython, Jython: absent
-Waits for: the collector crate (generations of the Rust face)
 """
 
 import gc

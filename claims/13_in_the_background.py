@@ -4,10 +4,9 @@ Claim: The collector runs periodically, in the background.
 True: In CPython and PyPy nothing runs in the background. Allocation sets a collection off, and the thread that allocated
     waits for it.
 Expected:
-    CPython 2.7, 3.6+, PyPy: false
+    CPython 2.7, 3.6+, PyPy, Rust: false
     MicroPython: not run, as it has no weak references to watch objects with
     Jython: not run, as the Java virtual machine decides when
-Waits for: the collector crate (pacing of the Rust face)
 """
 
 import gc

@@ -4,9 +4,9 @@ Claim: The collector can be run, switched off and tuned: gc.collect(), gc.disabl
 True: In CPython all three work; the first threshold is 700 up to 3.12 and 2000 since. PyPy and MicroPython have other
     settings for tuning, Jython none.
 Expected:
-    CPython 2.7, 3.6+: true
+    CPython 2.7, 3.6+, Rust: true
     PyPy, MicroPython, Jython: partly
-Waits for: the collector crate (a gc module of our own, with paused())
+Waits for: the collector under CPython (a gc module of our own)
 """
 
 import gc

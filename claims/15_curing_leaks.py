@@ -4,7 +4,7 @@ Claim: Calling gc.collect() cures memory leaks.
 True: It frees cycles that nothing refers to. Most leaks are objects that something still refers to (a global, a cache, a
     registry), and those it must keep.
 Expected:
-    CPython 2.7, 3.6+, PyPy, Jython: partly
+    CPython 2.7, 3.6+, PyPy, Jython, Rust: partly
     MicroPython: not run, as it has no weak references to watch objects with
 Waits for: heap graphs (leak suspects)
 """

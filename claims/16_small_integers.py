@@ -4,9 +4,8 @@ Claim: The integers from -5 to 256 exist once: equal ones are the same object.
 True: CPython makes them when it starts, since 3.15 up to 1024. In PyPy equal integers are always "the same", in MicroPython
     those that fit a word; Jython shares -100 to 899. It is a detail: numbers are compared with ==.
 Expected:
-    CPython 2.7, 3.6-3.14: true
+    CPython 2.7, 3.6-3.14, Rust: true
     CPython 3.15+, PyPy, MicroPython, Jython: partly
-Waits for: the collector crate (SmallInts)
 """
 
 import json

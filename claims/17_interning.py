@@ -4,9 +4,8 @@ Claim: Strings that look like identifiers, and constants of the source, are inte
 True: Constants like identifiers are shared, by a detail of the implementation. A string that a program computes is equal and yet another
     object, so "is" gives the wrong answer sooner or later: never use it to compare values.
 Expected:
-    CPython 2.7, 3.6+, PyPy, MicroPython: partly
+    CPython 2.7, 3.6+, PyPy, MicroPython, Rust: partly
     Jython: false
-Waits for: the collector crate (Interner)
 """
 
 import json

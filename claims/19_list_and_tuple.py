@@ -5,7 +5,7 @@ True: The list has a second block for its items, and room for an eighth more whe
 Expected:
     CPython 2.7, 3.6+: true
     PyPy, MicroPython, Jython: absent
-Waits for: the collector crate (values with CPython's growth)
+Waits for: our crate (values that grow as CPython's do)
 """
 
 import json

@@ -4,9 +4,8 @@ Claim: del frees an object.
 True: It removes a name, or another reference. The object goes when that was the last one (in CPython at once, elsewhere at
     some later collection), and stays as long as there is another.
 Expected:
-    CPython 2.7, 3.6+, PyPy, Jython: false
+    CPython 2.7, 3.6+, PyPy, Jython, Rust: false
     MicroPython: not run, as it has no weak references to watch objects with
-Waits for: the collector crate (counts of the Rust face)
 """
 
 import gc

@@ -4,9 +4,8 @@ Claim: Objects with `__del__` that are part of a cycle are never collected.
 True: Wrong since CPython 3.4: the finalizers run, then the cycle goes. Python 2 kept such cycles for good, in gc.garbage.
 Expected:
     CPython 2.7: true
-    CPython 3.6+, PyPy, Jython: false
+    CPython 3.6+, PyPy, Jython, Rust: false
     MicroPython: not run, as it has no weak references to watch objects with
-Waits for: the collector crate (finalizers of the Rust face)
 """
 
 import gc

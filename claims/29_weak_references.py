@@ -3,9 +3,8 @@
 Claim: A weak reference does not keep its object alive.
 True: It answers None once the object has gone; a cache of weak references empties itself. MicroPython has none.
 Expected:
-    CPython 2.7, 3.6+, PyPy, Jython: true
+    CPython 2.7, 3.6+, PyPy, Jython, Rust: true
     MicroPython: absent
-Waits for: the collector crate (weak references of the Rust face)
 """
 
 import gc

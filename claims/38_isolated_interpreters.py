@@ -6,8 +6,7 @@ True: Since CPython 3.12, where each may have its own GIL. Before, interpreters 
 Expected:
     CPython 2.7, 3.6-3.7, PyPy, MicroPython, Jython: absent
     CPython 3.8-3.11, heapkeeper 3.10-3.11: false
-    CPython 3.12+, heapkeeper 3.12+: true
-Waits for: the collector crate (heaps that share nothing on the Rust face)
+    CPython 3.12+, heapkeeper 3.12+, Rust: true
 """
 
 import json

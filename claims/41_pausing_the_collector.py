@@ -4,10 +4,10 @@ Claim: The collector can be paused in sections where time is critical.
 True: Between gc.disable() and gc.enable() no collection starts by itself, and cycles pile up meanwhile. In PyPy the minor
     collections go on. Jython's collector is Java's and cannot be paused.
 Expected:
-    CPython 2.7, 3.6+, PyPy: true
+    CPython 2.7, 3.6+, PyPy, Rust: true
     Jython: absent
     MicroPython: not run, as it has no weak references to watch objects with
-Waits for: the collector crate (paused())
+Waits for: the collector under CPython (paused() of a gc module of our own)
 """
 
 import gc

@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from claims.runner.pythons import clean_environment
+from claims.runner.pythons import OURS, clean_environment
 from claims.runner.rows import NOT_RUN, PROJECT, VERDICTS
 
 # `make claims` puts them there. They are made for the Python that runs this; the others take what they can import.
@@ -28,10 +28,10 @@ class Result:
 
 
 def measure(row, python):
-    """The result of a row on a Python; None when the row has nothing to say of our heap."""
+    """The result of a row on a Python; None when the row has nothing to say of our heap, or of our crate."""
     expected = row.expected(python.implementation, python.version)
     if expected is None:
-        if python.implementation == "heapkeeper":
+        if python.implementation in OURS:
             return None
         return Result("", {}, f"{row.program} says nothing of {python.detail}")
     if expected.startswith(NOT_RUN):
@@ -44,7 +44,7 @@ def run(row, python):
     environment = clean_environment() | python.environment
     if row.packages:
         environment["PYTHONPATH"] = str(PACKAGES)
-    command = [*python.command, *row.options.get(python.implementation, []), row.program]
+    command = [*python.command, *row.options.get(python.implementation, []), row.program_for(python.implementation)]
     try:
         done = subprocess.run(
             command,
@@ -70,12 +70,18 @@ def judge(row, python, expected, status, output, errors):
     except (ValueError, AttributeError, KeyError, TypeError):
         status = status or "no verdict"
     if status != 0:
-        return Result("", {}, f"{row.program} on {python.detail} failed ({status}):{os.linesep}{errors or output}")
+        return Result(
+            "",
+            {},
+            f"{row.program_for(python.implementation)} on {python.detail} failed ({status}):{os.linesep}{errors or output}",
+        )
     if row.packages and verdict == NOT_INSTALLED:
         return Result(verdict)
     if verdict not in VERDICTS:
-        return Result("", {}, f"{row.program} on {python.detail} says {verdict!r}, which is no verdict")
+        return Result(
+            "", {}, f"{row.program_for(python.implementation)} on {python.detail} says {verdict!r}, which is no verdict"
+        )
     problem = ""
     if verdict != expected:
-        problem = f"{row.program} on {python.detail} says {verdict!r}, its text {expected!r}; measured: {facts}"
+        problem = f"{row.program_for(python.implementation)} on {python.detail} says {verdict!r}, its text {expected!r}; measured: {facts}"
     return Result(verdict, facts, problem)

@@ -19,7 +19,8 @@ hand and works out the verdict; its last line of output is what stands here. The
 which says what verdict it expects of whom: where the two disagree, `make claims` fails.
 
 **true**, **partly**, **false**: what the claim is there, word for word. **absent**: that Python has nothing of the kind.
-**–**: not run there; the row says why. *Our heap* is a CPython on heapkeeper, in the rows that concern the heap.
+**–**: not run there; the row says why. *Our heap* is a CPython on heapkeeper, in the rows that concern the heap; *our crate*
+is the crate `heapkeeper`, in Rust, in those that concern what it has too.
 """
 
 
@@ -101,8 +102,10 @@ def commands(row):
     yield f"python {row.program}"
     for implementation, options in row.options.items():
         yield f"{implementation.lower()} {' '.join(options)} {row.program}"
-    if any(each.implementation == "heapkeeper" for each in row.expectations):
+    if row.speaks_of("heapkeeper"):
         yield f"heapkeeper run -q {row.program}"
+    if row.speaks_of("Rust"):
+        yield f"cargo run --release --package heapkeeper-claims -- {row.program_for('Rust')}"
 
 
 def section(row, pythons, results):

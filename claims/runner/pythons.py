@@ -1,4 +1,5 @@
-"""Finds the Pythons to run the programs on: pyenv's, those on PATH, those named on the command line, and our heap.
+"""Finds the Pythons to run the programs on: pyenv's, those on PATH, those named on the command line, our heap, and the
+crate `heapkeeper`, for which a row has a program in Rust.
 
 One a series of CPython and one of each other implementation. Whatever answers is used by what it says of itself; its
 file name only helps to find it.
@@ -13,8 +14,12 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from claims.runner.rows import PROJECT
+
 # In the order of the page's columns.
-IMPLEMENTATIONS = ("CPython", "PyPy", "MicroPython", "Jython", "heapkeeper")
+IMPLEMENTATIONS = ("CPython", "PyPy", "MicroPython", "Jython", "heapkeeper", "Rust")
+# A row may have nothing to say of these.
+OURS = ("heapkeeper", "Rust")
 NAMES_ON_PATH = ("python2.7", *(f"python3.{minor}" for minor in range(6, 30)), "pypy3", "micropython", "jython")
 
 # Old and small Pythons must understand this too.
@@ -45,7 +50,7 @@ class Python:
     implementation: str
     """One of IMPLEMENTATIONS."""
     version: tuple
-    """The implementation's own; of heapkeeper, the version of the CPython on it."""
+    """The implementation's own; of heapkeeper, the version of the CPython on it; of Rust, the crate's."""
     detail: str
     """What the page says of it."""
     command: list
@@ -55,8 +60,8 @@ class Python:
     @property
     def label(self):
         """The column's head: a CPython's series, or the implementation's name."""
-        if self.implementation == "heapkeeper":
-            return "our heap"
+        if self.implementation in OURS:
+            return "our heap" if self.implementation == "heapkeeper" else "our crate"
         return ".".join(map(str, self.version[:2])) if self.implementation == "CPython" else self.implementation
 
     @property
@@ -75,13 +80,13 @@ def find(paths=()):
     """Every Python to run on, in the page's order; those at `paths` stand in for ones found elsewhere."""
     found = {python.label: python for python in map(ask, _on_this_machine()) if python}
     found |= {python.label: python for python in map(ask, paths) if python}
-    heap = on_our_heap()
-    return sorted([*found.values(), *([heap] if heap else [])], key=lambda each: each.order)
+    ours = [each for each in (on_our_heap(), our_crate()) if each]
+    return sorted([*found.values(), *ours], key=lambda each: each.order)
 
 
 def default():
-    """The interpreter that runs this, and the same on our heap if heapkeeper is installed for it."""
-    return [each for each in (ask(sys.executable), on_our_heap()) if each]
+    """The interpreter that runs this, the same on our heap if heapkeeper is installed for it, and our crate."""
+    return [each for each in (ask(sys.executable), on_our_heap(), our_crate()) if each]
 
 
 def _on_this_machine():
@@ -134,6 +139,21 @@ def on_our_heap():
     if allocator != "heapkeeper":
         return None
     return Python("heapkeeper", _version(version), f"heapkeeper {ours} under CPython {version}", command)
+
+
+def our_crate():
+    """The programs in Rust, built by cargo; None where there is no cargo."""
+    package = ["--quiet", "--release", "--package", "heapkeeper-claims"]
+    try:
+        subprocess.run(["cargo", "build", *package], cwd=PROJECT, check=True)
+        tree = ["cargo", "tree", "--quiet", "--package", "heapkeeper-claims", "--depth", "1", "--prefix", "none"]
+        answer = subprocess.run(tree, cwd=PROJECT, check=True, capture_output=True, text=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    version = next(
+        line.split()[1].removeprefix("v") for line in answer.stdout.splitlines() if line.startswith("heapkeeper v")
+    )
+    return Python("Rust", _version(version), f"the crate heapkeeper {version}", ["cargo", "run", *package, "--"])
 
 
 def _version(text):

@@ -15,7 +15,8 @@ A program's docstring is its header:
     Waits for: a capability of ours
 
 An implementation without a version means every version of it. `heapkeeper` is a CPython on our heap; without a line for
-it, a program says nothing of our heap. Exactly one expectation fits each implementation that a program runs on.
+it, a program says nothing of our heap. `Rust` is the crate heapkeeper: a row with a line for it has a program in Rust
+beside this one, of the same name, and another has none. Exactly one expectation fits each implementation that a program runs on.
 """
 
 import ast
@@ -74,6 +75,14 @@ class Row:
     def program(self):
         """The program's path as one types it in the project's folder."""
         return self.path.relative_to(PROJECT).as_posix()
+
+    def program_for(self, implementation):
+        """The program's path; our crate has one of its own beside the Pythons'."""
+        return str(Path(self.program).with_suffix(".rs")) if implementation == "Rust" else self.program
+
+    def speaks_of(self, implementation):
+        """Whether any verdict is expected of an implementation."""
+        return any(each.implementation == implementation for each in self.expectations)
 
     def expected(self, implementation, version):
         """What this row says of an implementation: a verdict, NOT_RUN with a reason, or None."""

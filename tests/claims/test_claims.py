@@ -38,6 +38,14 @@ def test_every_claim_has_one_program(every):
     assert [row.number for row in every] == NUMBERS
 
 
+def test_a_row_has_a_program_in_rust_if_it_speaks_of_the_crate(every):
+    assert [row.number for row in every if row.speaks_of("Rust")] == sorted(
+        int(path.name[:2]) for path in rows.FOLDER.glob("[0-9][0-9]_*.rs")
+    )
+    for row in every:
+        assert (PROJECT / row.program_for("Rust")).exists() == row.speaks_of("Rust")
+
+
 def test_the_page_lists_exactly_the_programs(every):
     text = command.PAGE.read_text("utf-8")
     assert page.differences(text, every, {}) == []
@@ -60,7 +68,9 @@ def test_fast_rows_measure_what_the_page_says(capsys):
     # Nothing passes because nothing ran.
     series = "{}.{}".format(*sys.version_info)
     assert all(re.search(rf": {re.escape(series)} (true|partly|false)\b", line) for line in lines), lines
-    assert [line for line in lines if re.search(r", our heap (true|partly)$", line)] == lines[:2]
+    assert [line for line in lines if re.search(r", our heap (true|partly)(, our crate .*)?$", line)] == lines[:2]
+    measured = [int(line.split()[0]) for line in lines if re.search(r", our crate (true|partly|false)$", line)]
+    assert measured == [7, 8, 10, 11, 14, 16, 17, 28, 29]
 
 
 def test_a_program_that_disagrees_with_its_text_fails_the_command(every, no_page, monkeypatch):
