@@ -190,7 +190,7 @@ def module_table(chapter: Chapter) -> list[str]:
     return lines
 
 
-def page(chapters: list[Chapter], known: list[Known], command: list[str]) -> str:
+def page(chapters: list[Chapter], known: list[Known], command: list[str], revision: str) -> str:
     """The whole document."""
     lines = [
         "# CPython's own tests on our heap",
@@ -202,6 +202,7 @@ def page(chapters: list[Chapter], known: list[Known], command: list[str]) -> str
         f"- Command: `{shlex.join(command)}`",
         f"- Date: {datetime.date.today().isoformat()}",
         f"- Machine: {machine()}",
+        f"- heapkeeper: sources of commit {revision}",
         "",
         *overview(chapters),
         "",

@@ -94,6 +94,21 @@ def fingerprint(project: Path) -> str:
     return digest.hexdigest()[:16]
 
 
+def revision(project: Path) -> str:
+    """The commit that last changed what a wheel is made from; says so if the files differ from it."""
+    git = ["git", "-C", str(project)]
+    try:
+        commit = subprocess.run(
+            [*git, "log", "-1", "--format=%h", "--", *SOURCES], capture_output=True, text=True, check=True
+        )
+        changes = subprocess.run(
+            [*git, "status", "--porcelain", "--", *SOURCES], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "no git repository"
+    return commit.stdout.strip() + (", with changes" if changes.stdout else "")
+
+
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Holds a lock file, so that two runs do not make one environment at once."""

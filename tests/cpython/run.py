@@ -318,7 +318,8 @@ def main() -> int:
 
     if options.write_docs:
         path = PROJECT / "docs" / "cpython-tests.md"
-        path.write_text(document.page(report, known, ["python", "tests/cpython/run.py", *sys.argv[1:]]))
+        command = ["python", "tests/cpython/run.py", *sys.argv[1:]]
+        path.write_text(document.page(report, known, command, interpreters.revision(options.project)))
         print(f"wrote {path.relative_to(PROJECT)}")
     return 0 if all_explained else 1
 
