@@ -8,7 +8,7 @@ use heapkeeper_gc::Generation;
 
 use crate::destroy;
 use crate::gc::Gc;
-use crate::header::{DEAD, FREED, Header, ObjectPtr};
+use crate::header::{DEAD, FREED, HEADER_BYTES, Header, ObjectPtr};
 use crate::heap::Heap;
 use crate::trace::{Trace, Tracer};
 
@@ -35,7 +35,7 @@ impl AnyGc {
     }
 
     /// A handle of the value's type, if that is `T`.
-    pub fn downcast<T: Trace + 'static>(&self) -> Option<Gc<T>> {
+    pub fn downcast<T: 'static>(&self) -> Option<Gc<T>> {
         let object = self.object();
         if (object.vtable().type_id)() != core::any::TypeId::of::<T>() {
             return None;
@@ -46,7 +46,7 @@ impl AnyGc {
     }
 
     /// Whether this is a handle to the same object.
-    pub fn is<T: Trace + 'static>(&self, other: &Gc<T>) -> bool {
+    pub fn is<T>(&self, other: &Gc<T>) -> bool {
         self.object() == other.object()
     }
 
@@ -73,11 +73,11 @@ impl AnyGc {
 
     /// Bytes of the object, header included.
     pub fn object_bytes(&self) -> usize {
-        self.object().vtable().object_bytes
+        HEADER_BYTES + self.object().vtable().value_bytes
     }
 }
 
-impl<T: Trace + 'static> From<Gc<T>> for AnyGc {
+impl<T> From<Gc<T>> for AnyGc {
     fn from(handle: Gc<T>) -> AnyGc {
         // The count goes over.
         let handle = ManuallyDrop::new(handle);

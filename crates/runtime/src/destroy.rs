@@ -16,7 +16,6 @@ use crate::inner::{Inner, PENDING, freed_slow, settle_slow};
 use crate::panics::guard;
 use crate::poison;
 use crate::recent;
-use crate::trace::{Start, Trace};
 
 /// Values dropped inside each other, before the next one waits: 50, as CPython's trashcan has it.
 const DEPTH: u32 = 50;
@@ -26,7 +25,7 @@ const DEPTH: u32 = 50;
 /// # Safety
 /// The handle was counted; `object` is not used through it afterwards.
 #[inline(always)]
-pub(crate) unsafe fn release<T: Trace + 'static>(object: ObjectPtr) {
+pub(crate) unsafe fn release<T>(object: ObjectPtr) {
     let count = object.count().wrapping_sub(1);
     object.set_count(count);
     if count as i32 <= 0 {
@@ -38,7 +37,7 @@ pub(crate) unsafe fn release<T: Trace + 'static>(object: ObjectPtr) {
 /// # Safety
 /// The count is 0, or the object immortal.
 #[inline]
-unsafe fn at_zero<T: Trace + 'static>(object: ObjectPtr) {
+unsafe fn at_zero<T>(object: ObjectPtr) {
     let inner = object.inner();
     // SAFETY: the heap's state is alive as long as its objects; fields are borrowed for one expression each. The value is
     // whole and nobody's, since no handle is left and the object is not dead.
@@ -46,9 +45,7 @@ unsafe fn at_zero<T: Trace + 'static>(object: ObjectPtr) {
         if object.count() != 0 || object.has(RARE) || core::mem::needs_drop::<T>() && (*inner).depth >= DEPTH {
             return at_zero_slow(object);
         }
-        if !T::is_leaf::<Start>() {
-            untrack(inner, object);
-        }
+        untrack_if_tracked(inner, object);
         if core::mem::needs_drop::<T>() {
             (*inner).depth += 1;
             guard(inner, || core::ptr::drop_in_place(object.value::<T>()));
@@ -206,6 +203,7 @@ pub(crate) unsafe fn untrack(inner: *mut Inner, object: ObjectPtr) {
 
 /// # Safety
 /// The object lives on this heap.
+#[inline(always)]
 pub(crate) unsafe fn untrack_if_tracked(inner: *mut Inner, object: ObjectPtr) {
     if object.is_tracked() {
         // SAFETY: by the caller's word, and just asked.

@@ -39,7 +39,11 @@ use crate::trace::Trace;
 /// drop(again);
 /// assert!(pool.borrow().is_empty());
 /// ```
-pub trait Finalize: Trace + Sized + 'static {
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` says #[trace(finalize)], but has no finalizer",
+    note = "write impl Finalize for it, or leave the attribute out"
+)]
+pub trait Finalize: Trace + Sized {
     /// The object is about to go.
     fn finalize(this: &Gc<Self>);
 }

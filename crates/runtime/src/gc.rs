@@ -17,7 +17,6 @@ use heapkeeper_gc::Generation;
 use crate::destroy;
 use crate::header::{DEAD, FREED, Header, Object, ObjectPtr};
 use crate::heap::Heap;
-use crate::trace::Trace;
 use crate::weak::Weak;
 
 /// A counted handle to a value on a [`Heap`]: one word. The value is freed at once when the last handle goes, and by a
@@ -30,12 +29,12 @@ use crate::weak::Weak;
 /// When a cycle is collected its values are dropped one after the other. A `Drop` among them may look at a neighbour that is
 /// gone already: [`Deref`] **panics** then; [`Gc::try_get`] and [`Gc::is_dead`] tell. Nobody else can see such a value. A
 /// [`Finalize`](crate::Finalize) runs before any of them is dropped, and sees them all.
-pub struct Gc<T: Trace + 'static> {
+pub struct Gc<T> {
     object: NonNull<Header>,
     owns: PhantomData<T>,
 }
 
-impl<T: Trace + 'static> Gc<T> {
+impl<T> Gc<T> {
     /// # Safety
     /// The object's value has type `T`; one count is this handle's.
     #[inline(always)]
@@ -89,7 +88,10 @@ impl<T: Trace + 'static> Gc<T> {
     ///
     /// If several are registered for an object, the newest is called first. What the callback owns stays alive as long as
     /// the weak reference: a handle to the object itself would keep it for good.
-    pub fn downgrade_with(this: &Gc<T>, callback: impl FnOnce(&Weak<T>) + 'static) -> Weak<T> {
+    pub fn downgrade_with(this: &Gc<T>, callback: impl FnOnce(&Weak<T>) + 'static) -> Weak<T>
+    where
+        T: 'static,
+    {
         Weak::with_callback(this, callback)
     }
 
@@ -128,7 +130,7 @@ fn dead_value(type_name: &str) -> ! {
     );
 }
 
-impl<T: Trace + 'static> Deref for Gc<T> {
+impl<T> Deref for Gc<T> {
     type Target = T;
 
     /// # Panics
@@ -142,7 +144,7 @@ impl<T: Trace + 'static> Deref for Gc<T> {
     }
 }
 
-impl<T: Trace + 'static> Clone for Gc<T> {
+impl<T> Clone for Gc<T> {
     #[inline(always)]
     fn clone(&self) -> Gc<T> {
         self.object().incref();
@@ -150,7 +152,7 @@ impl<T: Trace + 'static> Clone for Gc<T> {
     }
 }
 
-impl<T: Trace + 'static> Drop for Gc<T> {
+impl<T> Drop for Gc<T> {
     #[inline(always)]
     fn drop(&mut self) {
         let object = self.object();
@@ -160,19 +162,19 @@ impl<T: Trace + 'static> Drop for Gc<T> {
     }
 }
 
-impl<T: Trace + 'static> AsRef<T> for Gc<T> {
+impl<T> AsRef<T> for Gc<T> {
     fn as_ref(&self) -> &T {
         self
     }
 }
 
-impl<T: Trace + 'static> Borrow<T> for Gc<T> {
+impl<T> Borrow<T> for Gc<T> {
     fn borrow(&self) -> &T {
         self
     }
 }
 
-impl<T: Trace + fmt::Debug + 'static> fmt::Debug for Gc<T> {
+impl<T: fmt::Debug> fmt::Debug for Gc<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match Gc::try_get(self) {
             Some(value) => value.fmt(f),
@@ -181,39 +183,39 @@ impl<T: Trace + fmt::Debug + 'static> fmt::Debug for Gc<T> {
     }
 }
 
-impl<T: Trace + fmt::Display + 'static> fmt::Display for Gc<T> {
+impl<T: fmt::Display> fmt::Display for Gc<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         (**self).fmt(f)
     }
 }
 
-impl<T: Trace + 'static> fmt::Pointer for Gc<T> {
+impl<T> fmt::Pointer for Gc<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Gc::as_ptr(self).fmt(f)
     }
 }
 
-impl<T: Trace + PartialEq + 'static> PartialEq for Gc<T> {
+impl<T: PartialEq> PartialEq for Gc<T> {
     fn eq(&self, other: &Gc<T>) -> bool {
         **self == **other
     }
 }
 
-impl<T: Trace + Eq + 'static> Eq for Gc<T> {}
+impl<T: Eq> Eq for Gc<T> {}
 
-impl<T: Trace + PartialOrd + 'static> PartialOrd for Gc<T> {
+impl<T: PartialOrd> PartialOrd for Gc<T> {
     fn partial_cmp(&self, other: &Gc<T>) -> Option<Ordering> {
         (**self).partial_cmp(other)
     }
 }
 
-impl<T: Trace + Ord + 'static> Ord for Gc<T> {
+impl<T: Ord> Ord for Gc<T> {
     fn cmp(&self, other: &Gc<T>) -> Ordering {
         (**self).cmp(other)
     }
 }
 
-impl<T: Trace + Hash + 'static> Hash for Gc<T> {
+impl<T: Hash> Hash for Gc<T> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         (**self).hash(state);
     }

@@ -31,8 +31,7 @@ pub(crate) struct VTable {
     pub(crate) is_leaf: fn() -> bool,
     pub(crate) type_name: fn() -> &'static str,
     pub(crate) type_id: fn() -> TypeId,
-    /// Header and value.
-    pub(crate) object_bytes: usize,
+    pub(crate) value_bytes: usize,
     /// Whether dropping the value does anything.
     pub(crate) needs_drop: bool,
 }
@@ -96,7 +95,7 @@ impl<T: Trace + 'static> Object<T> {
         is_leaf: T::is_leaf::<Start>,
         type_name: core::any::type_name::<T>,
         type_id: TypeId::of::<T>,
-        object_bytes: size_of::<Object<T>>(),
+        value_bytes: size_of::<T>(),
         needs_drop: core::mem::needs_drop::<T>(),
     };
 

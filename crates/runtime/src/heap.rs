@@ -76,11 +76,12 @@ impl Heap {
         // SAFETY: the state is alive as long as a `Heap`; fields are borrowed for one expression each. The block is ours
         // alone, and large enough for an `Object<T>`.
         unsafe {
-            let mut block = (*inner).blocks.alloc(Object::<T>::BYTES);
+            let bytes = Object::<T>::BYTES;
+            let mut block = (*inner).blocks.alloc(bytes);
             if block.is_null() {
-                block = alloc_slow(inner, Object::<T>::BYTES);
+                block = alloc_slow(inner, bytes);
                 if block.is_null() {
-                    return Err(OutOfMemory { value, bytes: Object::<T>::BYTES });
+                    return Err(OutOfMemory { value, bytes });
                 }
             }
             let flags = if T::finalizer().is_some() { TO_FINALIZE } else { 0 };

@@ -6,9 +6,9 @@ use heapkeeper_heap::{SLOTS_PER_ARENA, Tier};
 use crate::any::AnyGc;
 use crate::error::WrongHeap;
 use crate::gc::Gc;
-use crate::header::{DEAD, ObjectPtr};
+use crate::header::{DEAD, HEADER_BYTES, ObjectPtr};
 use crate::heap::Heap;
-use crate::trace::{Edge, Trace, Tracer};
+use crate::trace::{Edge, Tracer};
 
 /// Where an object lies, and what its header says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +50,7 @@ impl Heap {
     ///
     /// # Errors
     /// [`WrongHeap`] if the target lives on another.
-    pub fn referrers<T: Trace + 'static>(&self, target: &Gc<T>) -> Result<Vec<AnyGc>, WrongHeap> {
+    pub fn referrers<T>(&self, target: &Gc<T>) -> Result<Vec<AnyGc>, WrongHeap> {
         let target = self.own(target.object())?;
         Ok(self.objects_that(|object| {
             let mut found = false;
@@ -65,7 +65,7 @@ impl Heap {
     ///
     /// # Errors
     /// [`WrongHeap`] if the source lives on another.
-    pub fn referents<T: Trace + 'static>(&self, source: &Gc<T>) -> Result<Vec<AnyGc>, WrongHeap> {
+    pub fn referents<T>(&self, source: &Gc<T>) -> Result<Vec<AnyGc>, WrongHeap> {
         let source = self.own(source.object())?;
         let mut found = Vec::new();
         if !source.has(DEAD) {
@@ -78,7 +78,7 @@ impl Heap {
     ///
     /// # Errors
     /// [`WrongHeap`] if it lives on another.
-    pub fn where_is<T: Trace + 'static>(&self, handle: &Gc<T>) -> Result<Place, WrongHeap> {
+    pub fn where_is<T>(&self, handle: &Gc<T>) -> Result<Place, WrongHeap> {
         let object = self.own(handle.object())?;
         // SAFETY: the state is alive as long as a `Heap`; no program code runs.
         let inner = unsafe { &*self.inner() };
@@ -95,7 +95,7 @@ impl Heap {
             block,
             size_class: class,
             block_bytes: location.block_bytes,
-            object_bytes: object.vtable().object_bytes,
+            object_bytes: HEADER_BYTES + object.vtable().value_bytes,
             address: location.start,
             refcount: object.refcount(),
             weak_references: inner.weak.count(object),

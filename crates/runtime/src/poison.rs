@@ -8,7 +8,7 @@
 
 use heapkeeper_heap::Heap as Blocks;
 
-use crate::header::{FREED, HEADER_BYTES, ObjectPtr, UNTRACKED};
+use crate::header::{FREED, ObjectPtr, UNTRACKED};
 
 /// What a freed value reads as in debug builds.
 #[cfg(debug_assertions)]
@@ -36,7 +36,7 @@ pub(crate) unsafe fn free(blocks: &mut Blocks, object: ObjectPtr) {
         object.set_age(UNTRACKED);
         // SAFETY: the value's bytes, which nobody needs any more.
         unsafe {
-            object.value::<u8>().write_bytes(DEAD_BYTE, object.vtable().object_bytes - HEADER_BYTES);
+            object.value::<u8>().write_bytes(DEAD_BYTE, object.vtable().value_bytes);
         }
     }
     #[cfg(heapkeeper_asan)]
@@ -45,11 +45,11 @@ pub(crate) unsafe fn free(blocks: &mut Blocks, object: ObjectPtr) {
         object.set(FREED);
         object.set_age(UNTRACKED);
         // SAFETY: the value lies in a block that stays ours.
-        unsafe { __asan_poison_memory_region(object.value::<u8>(), object.vtable().object_bytes - HEADER_BYTES) };
+        unsafe { __asan_poison_memory_region(object.value::<u8>(), object.vtable().value_bytes) };
     }
     #[cfg(not(heapkeeper_asan))]
     {
-        let _ = (FREED, HEADER_BYTES, UNTRACKED);
+        let _ = (FREED, UNTRACKED);
         // SAFETY: by the caller's word.
         let freed = unsafe { blocks.free(object.address()) };
         debug_assert!(freed, "a block of another heap");

@@ -180,7 +180,7 @@ impl<'a> Tracer<'a> {
 
     /// A handle that the value holds.
     #[inline(always)]
-    pub fn visit<T: Trace + 'static>(&mut self, handle: &Gc<T>) {
+    pub fn visit<T>(&mut self, handle: &Gc<T>) {
         self.visit_object(handle.object(), (&raw const *handle).cast());
     }
 
@@ -217,7 +217,7 @@ impl<'a> Tracer<'a> {
     /// A weak reference that the value holds: it keeps nothing alive, but whether its callback is called depends on where it
     /// stands.
     #[inline]
-    pub fn visit_weak<T: Trace + 'static>(&mut self, weak: &Weak<T>) {
+    pub fn visit_weak<T>(&mut self, weak: &Weak<T>) {
         if let (Sink::Each(each), Some(cell)) = (&mut self.sink, weak.cell()) {
             each(Edge::Weak { cell, place: (&raw const *weak).cast() });
         }
@@ -238,8 +238,8 @@ impl core::fmt::Debug for Tracer<'_> {
     }
 }
 
-// SAFETY: a handle owns one reference, to this object.
-unsafe impl<T: Trace + 'static> Trace for Gc<T> {
+// SAFETY: a handle owns one reference, to this object. What the object holds is its own business, by its header.
+unsafe impl<T> Trace for Gc<T> {
     #[inline(always)]
     fn trace(&self, tracer: &mut Tracer<'_>) {
         tracer.visit(self);
@@ -247,7 +247,7 @@ unsafe impl<T: Trace + 'static> Trace for Gc<T> {
 }
 
 // SAFETY: a weak reference is not counted.
-unsafe impl<T: Trace + 'static> Trace for Weak<T> {
+unsafe impl<T> Trace for Weak<T> {
     #[inline(always)]
     fn trace(&self, tracer: &mut Tracer<'_>) {
         tracer.visit_weak(self);

@@ -8,7 +8,7 @@
 use core::fmt;
 use std::collections::{HashMap, HashSet};
 
-use crate::header::{DEAD, HAS_WEAK, HEADER_BYTES, ObjectPtr};
+use crate::header::{DEAD, HAS_WEAK, ObjectPtr};
 use crate::heap::Heap;
 use crate::inner::Inner;
 use crate::recent;
@@ -212,7 +212,7 @@ impl View {
         is_cell: impl Fn(usize) -> bool,
     ) {
         let start = self.object.value::<u8>();
-        let value_bytes = self.object.vtable().object_bytes - HEADER_BYTES;
+        let value_bytes = self.object.vtable().value_bytes;
         for offset_bytes in (0..value_bytes / size_of::<usize>()).map(|word| word * size_of::<usize>()) {
             let place = start.wrapping_add(offset_bytes);
             // SAFETY: inside the block, and aligned: values stand at multiples of 16.

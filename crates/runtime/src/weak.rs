@@ -27,7 +27,7 @@ use crate::header::{DEAD, HAS_WEAK, ObjectPtr};
 use crate::inner::Inner;
 use crate::model::Model;
 use crate::panics::guard;
-use crate::trace::{Edge, Trace, Tracer};
+use crate::trace::{Edge, Tracer};
 
 type Callback = Box<dyn FnOnce(CellPtr)>;
 
@@ -274,12 +274,12 @@ pub(crate) unsafe fn call_due(inner: *mut Inner) -> bool {
 /// When exactly, in CPython's order: after the object's finalizer (during which [`Weak::upgrade`] still answers, and what it
 /// answers resurrects the object), before its value is dropped. Weak references to a cycle that is collected are all cleared
 /// before any of its finalizers runs.
-pub struct Weak<T: Trace + 'static> {
+pub struct Weak<T> {
     cell: Option<CellPtr>,
     leads_to: PhantomData<*const T>,
 }
 
-impl<T: Trace + 'static> Weak<T> {
+impl<T> Weak<T> {
     /// One that leads nowhere, for places that get theirs later.
     pub const fn new() -> Weak<T> {
         Weak { cell: None, leads_to: PhantomData }
@@ -302,7 +302,10 @@ impl<T: Trace + 'static> Weak<T> {
         Weak::from_cell(unsafe { (*object.inner()).weak.plain(object) })
     }
 
-    pub(crate) fn with_callback(target: &Gc<T>, callback: impl FnOnce(&Weak<T>) + 'static) -> Weak<T> {
+    pub(crate) fn with_callback(target: &Gc<T>, callback: impl FnOnce(&Weak<T>) + 'static) -> Weak<T>
+    where
+        T: 'static,
+    {
         let object = target.object();
         if object.has(DEAD) {
             return Weak::new();
@@ -338,7 +341,7 @@ impl<T: Trace + 'static> Weak<T> {
     }
 }
 
-impl<T: Trace + 'static> Clone for Weak<T> {
+impl<T> Clone for Weak<T> {
     fn clone(&self) -> Weak<T> {
         if let Some(cell) = self.cell {
             cell.add_handle();
@@ -347,7 +350,7 @@ impl<T: Trace + 'static> Clone for Weak<T> {
     }
 }
 
-impl<T: Trace + 'static> Drop for Weak<T> {
+impl<T> Drop for Weak<T> {
     fn drop(&mut self) {
         if let Some(cell) = self.cell {
             cell.remove_handle();
@@ -355,13 +358,13 @@ impl<T: Trace + 'static> Drop for Weak<T> {
     }
 }
 
-impl<T: Trace + 'static> Default for Weak<T> {
+impl<T> Default for Weak<T> {
     fn default() -> Weak<T> {
         Weak::new()
     }
 }
 
-impl<T: Trace + 'static> fmt::Debug for Weak<T> {
+impl<T> fmt::Debug for Weak<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.is_empty() { "(Weak, empty)" } else { "(Weak)" })
     }

@@ -163,7 +163,8 @@ fn values_that_misbehave() {
         MOOD.set(4);
         assert!(Gc::ptr_eq(&five, &names.intern(Moody(5))));
         assert_eq!(names.stats().distinct, 2);
-        (HELD.take(), NAMES.take());
+        HELD.take();
+        NAMES.take();
         drop(five);
         assert_eq!(names.stats().distinct, 0);
     });

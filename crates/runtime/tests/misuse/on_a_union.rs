@@ -1,0 +1,9 @@
+use heapkeeper::Trace;
+
+#[derive(Trace)]
+union Either {
+    number: u64,
+    float: f64,
+}
+
+fn main() {}
