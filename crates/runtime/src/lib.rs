@@ -41,6 +41,9 @@ pub use trace::{Trace, Tracer};
 pub use verify::Mistake;
 pub use weak::Weak;
 
+#[cfg(test)]
+mod tests;
+
 /// What the derive's code needs.
 #[doc(hidden)]
 pub mod derive {

@@ -100,11 +100,19 @@ impl Heap {
         // SAFETY: the state is alive as long as a `Heap`; no program code runs.
         let inner = unsafe { &*self.inner() };
         let views = views(inner);
-        let mut visits: HashMap<usize, usize> = HashMap::new();
-        for edge in views.iter().flat_map(|view| &view.edges) {
-            if let Edge::Counted { child, .. } = edge {
-                *visits.entry(child.address().addr()).or_default() += 1;
+        // Handles that are visited, and those in parts that are skipped, by what they lead to.
+        let (mut visits, mut skipped) = (HashMap::<usize, usize>::new(), HashMap::<usize, usize>::new());
+        for view in &views {
+            for edge in &view.edges {
+                if let Edge::Counted { child, .. } = edge {
+                    *visits.entry(child.address().addr()).or_default() += 1;
+                }
             }
+            view.for_each_word(|place, word| {
+                if view.is_skipped(place) {
+                    *skipped.entry(word).or_default() += 1;
+                }
+            });
         }
         let targets: HashMap<usize, ObjectPtr> =
             views.iter().map(|view| (view.object.address().addr(), view.object)).collect();
@@ -128,7 +136,7 @@ impl Heap {
                 &mut mistakes,
                 |word| {
                     let target = *targets.get(&word)?;
-                    let visited = visits.get(&word).copied().unwrap_or(0);
+                    let visited: usize = [&visits, &skipped].iter().filter_map(|known| known.get(&word)).sum();
                     (target.refcount() > visited).then_some(target)
                 },
                 |word| cells.contains(&word),
@@ -211,29 +219,42 @@ impl View {
         handle: impl Fn(usize) -> Option<ObjectPtr>,
         is_cell: impl Fn(usize) -> bool,
     ) {
-        let start = self.object.value::<u8>();
-        let value_bytes = self.object.vtable().value_bytes;
-        for offset_bytes in (0..value_bytes / size_of::<usize>()).map(|word| word * size_of::<usize>()) {
-            let place = start.wrapping_add(offset_bytes);
-            // SAFETY: inside the block, and aligned: values stand at multiples of 16.
-            let word = unsafe { read_word(place.cast()) };
+        self.for_each_word(|place, word| {
             let (target, is_cell) = (handle(word), is_cell(word));
-            if target.is_none() && !is_cell || self.explains(place) {
-                continue;
+            if target.is_none() && !is_cell || self.is_visited(place) || self.is_skipped(place) {
+                return;
             }
             let type_name = name(self.object);
+            let offset_bytes = place.addr() - self.object.value::<u8>().addr();
             mistakes.push(match target {
                 Some(target) => Mistake::Missed { type_name, offset_bytes, target: name(target) },
                 None => Mistake::MissedWeak { type_name, offset_bytes },
             });
+        });
+    }
+
+    /// Call `visit` with the place and content of each word of the value.
+    fn for_each_word(&self, mut visit: impl FnMut(*const u8, usize)) {
+        let start = self.object.value::<u8>();
+        for word in 0..self.object.vtable().value_bytes / size_of::<usize>() {
+            let place = start.wrapping_add(word * size_of::<usize>());
+            // SAFETY: inside the block, and aligned: values stand at multiples of 16.
+            visit(place, unsafe { read_word(place.cast()) });
         }
     }
 
-    /// Whether what stands there was visited, or left out on purpose.
-    fn explains(&self, at: *const u8) -> bool {
+    fn is_visited(&self, at: *const u8) -> bool {
         self.edges.iter().any(|edge| match edge {
             Edge::Counted { place, .. } | Edge::Weak { place, .. } => place.addr() == at.addr(),
+            Edge::Skipped { .. } => false,
+        })
+    }
+
+    /// Whether what stands there is left out on purpose.
+    fn is_skipped(&self, at: *const u8) -> bool {
+        self.edges.iter().any(|edge| match edge {
             Edge::Skipped { place, bytes } => at.addr().wrapping_sub(place.addr()) < *bytes,
+            Edge::Counted { .. } | Edge::Weak { .. } => false,
         })
     }
 }
