@@ -3,7 +3,7 @@
 //! Every field is visited by its own type's implementation, named in full, where the field's type stands in the source: so a
 //! type that cannot be traced is reported there.
 
-use proc_macro2::{TokenStream, TokenTree};
+use proc_macro2::{Span, TokenStream, TokenTree};
 use quote::{format_ident, quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{Data, DeriveInput, Fields, Ident, Path, parse_quote};
@@ -96,8 +96,10 @@ impl Parts {
             }
             let kind = &field.ty;
             self.types.extend(quote!(#kind));
-            visits.extend(quote_spanned!(kind.span()=> <#kind as #krate::Trace>::trace(#binding, __tracer);));
-            self.leaf.extend(quote_spanned! {kind.span()=>
+            // Errors point at the field's type; names are the derive's own, also where a macro wrote the type.
+            let span = kind.span().resolved_at(Span::call_site());
+            visits.extend(quote_spanned!(span=> <#kind as #krate::Trace>::trace(#binding, __tracer);));
+            self.leaf.extend(quote_spanned! {span=>
                 && <#kind as #krate::Trace>::is_leaf::<<__L as #krate::derive::Depth>::Below>()
             });
         }
