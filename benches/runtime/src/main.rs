@@ -20,7 +20,8 @@ use objects::Rival;
 type Measure = fn(&Arguments) -> Option<Run>;
 
 /// Every crate, by its name on crates.io.
-const CRATES: [(&str, Measure); 6] = [
+const CRATES: [(&str, Measure); 7] = [
+    ("heapkeeper", measure::<rivals::Heapkeeper>),
     ("rc", measure::<rivals::Rc>),
     ("gc-arena", measure::<rivals::GcArena>),
     ("dumpster", measure::<rivals::Dumpster>),

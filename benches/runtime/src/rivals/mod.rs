@@ -4,11 +4,13 @@ mod bacon_rajan_cc;
 mod dumpster;
 mod gc;
 mod gc_arena;
+mod heapkeeper;
 mod rc;
 mod rust_cc;
 
 use crate::handles::Handles;
 
+pub type Heapkeeper = Handles<::heapkeeper::Heap>;
 pub type Rc = Handles<rc::Thread>;
 pub type GcArena = gc_arena::Collected;
 pub type Dumpster = Handles<dumpster::Thread>;
