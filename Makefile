@@ -24,7 +24,7 @@ SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find crates python -type
 	-not -path '*/tests/*' -not -path '*/benches/*' -not -path '*/examples/*' -not -path '*/target/*' \
 	\( -name '*.rs' -o -name '*.toml' -o -name '*.[ch]' -o -name '*.py' -o -name '*.pyi' -o -name '*.pth' \))
 
-.PHONY: help build demo test test-rust test-python test-pythons test-cpython lint format bench bench-alloc docs claims soak fuzz clean
+.PHONY: help build demo test test-rust test-python test-pythons test-cpython lint format bench bench-alloc bench-runtime docs claims soak fuzz clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -51,20 +51,25 @@ test-cpython: build  ## CPython's own tests on our heap, every CPython found: ho
 
 lint: build  ## rustfmt, clippy and ruff, with warnings as errors
 	cargo fmt --all --check
+	cargo fmt --manifest-path benches/runtime/Cargo.toml --check
 	PYO3_PYTHON="$(BIN)/python" cargo clippy --quiet --workspace --all-targets -- -D warnings
 	"$(BIN)/ruff" check .
 	"$(BIN)/ruff" format --check .
 
 format: build  ## what `lint` can repair by itself
 	cargo fmt --all
+	cargo fmt --manifest-path benches/runtime/Cargo.toml
 	"$(BIN)/ruff" check --fix-only .
 	"$(BIN)/ruff" format .
 
-bench: bench-alloc  ## every benchmark
+bench: bench-alloc bench-runtime  ## every benchmark
 	cargo bench --package heapkeeper-heap
 
 bench-alloc: build  ## allocators under CPython, compared; writes docs/benchmarks.md
 	"$(BIN)/python" benches/alloc.py $(ARGS)
+
+bench-runtime:  ## the crate against Rc and other collectors for Rust; writes docs/benchmarks.md
+	"$(PYTHON)" benches/runtime.py $(ARGS)
 
 docs:  ## the Rust documentation, in target/doc
 	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps $(NO_PYTHON)

@@ -11,30 +11,24 @@ Leave the machine alone while it runs.
 """
 
 import argparse
-import json
-import os
-import re
-import shlex
 import sys
-import time
 from pathlib import Path
 
 import alloc_page
 import instructions
 import machine
+import page
+import records
 import rivals
 import suite
 import timing
 
-RECORD = rivals.BENCHES / "results" / "alloc.json"
-PAGE = machine.ROOT / "docs" / "benchmarks.md"
+RECORD = page.RESULTS / "alloc.json"
 README = machine.ROOT / "README.md"
 PARTS = tuple(alloc_page.SECTIONS)
 ROUNDS = 7
 SUITE_ROUNDS = 3
 STARTUP_RUNS = 40
-# Above this share of the processors' time, others disturb what is measured.
-QUIET_SHARE = 0.05
 
 
 def options():
@@ -49,11 +43,11 @@ def options():
         help="interpreters to measure on, each with heapkeeper installed (default: this one)",
     )
     parser.add_argument(
-        "--rounds", type=count, default=ROUNDS, metavar="N", help="rounds of alloc_mix (default %(default)s)"
+        "--rounds", type=records.count, default=ROUNDS, metavar="N", help="rounds of alloc_mix (default %(default)s)"
     )
     parser.add_argument(
         "--suite-rounds",
-        type=count,
+        type=records.count,
         default=SUITE_ROUNDS,
         metavar="N",
         help="rounds of pyperformance (default %(default)s)",
@@ -80,76 +74,45 @@ def options():
     return chosen
 
 
-def count(text):
-    """A whole number of at least one."""
-    number = int(text)
-    if number < 1:
-        raise ValueError(text)
-    return number
-
-
 def measure(part, python, about, chosen):
     """One part on one interpreter, with what a reader needs to judge it."""
-    others = machine.disturbance_now()["others"]
-    if others > QUIET_SHARE:
-        timing.say(f"note: others use {others:.0%} of the processors; figures for the record want a quiet machine")
-    began, cpu_time = time.monotonic(), machine.CpuTime.now()
-    installed = about["heapkeeper"] is not None
-    if part == "alloc_mix":
-        result = timing.alloc_mix(python, installed, chosen.rounds, 0.1 if chosen.quick else 1)
-    elif part == "instructions":
-        result = instructions.instructions(
-            python, installed, 0.01 if chosen.quick else instructions.SHARE, not chosen.quick
-        )
-    elif part == "startup":
-        result = timing.startup(python, installed, 5 if chosen.quick else STARTUP_RUNS)
-    else:
-        result = suite.pyperformance(python, about, chosen.suite_rounds, chosen.quick)
-    return {
-        "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
-        "command": shlex.join(["python", "benches/alloc.py", *shown_arguments()]),
-        "commit": machine.commit(),
-        "heapkeeper": about["heapkeeper"],
-        "disturbance": machine.CpuTime.now().disturbance(cpu_time),
-        "duration_s": round(time.monotonic() - began, 1),
-        "machine": machine.facts(),
-        "versions": {**rivals.versions(), "valgrind": machine.tool_version("valgrind", "--version")},
-        "result": result,
-    }
 
+    def work():
+        installed = about["heapkeeper"] is not None
+        if part == "alloc_mix":
+            return timing.alloc_mix(python, installed, chosen.rounds, 0.1 if chosen.quick else 1)
+        if part == "instructions":
+            share = 0.01 if chosen.quick else instructions.SHARE
+            return instructions.instructions(python, installed, share, not chosen.quick)
+        if part == "startup":
+            return timing.startup(python, installed, 5 if chosen.quick else STARTUP_RUNS)
+        return suite.pyperformance(python, about, chosen.suite_rounds, chosen.quick)
 
-def shown_arguments():
-    """The arguments as given; paths lose what is only of interest on this machine."""
-    root, home = f"{machine.ROOT}{os.sep}", str(Path.home())
-    return [argument.replace(root, "").replace(home, "~") for argument in sys.argv[1:]]
+    versions = {**rivals.versions(), "valgrind": machine.tool_version("valgrind", "--version")}
+    facts = {"commit": machine.commit(), "heapkeeper": about["heapkeeper"], "versions": versions}
+    return records.measured("benches/alloc.py", work, facts)
 
 
 def write(record):
     """Keep the figures, and write what is shown of them."""
-    RECORD.parent.mkdir(exist_ok=True)
-    RECORD.write_text(compact(json.dumps(record, indent=1, ensure_ascii=False)) + "\n")
+    records.write(RECORD, record)
     render(record)
-
-
-def compact(text):
-    """JSON with its lists of numbers on one line each, so that a diff of two records can be read."""
-    return re.sub(r"\[([-+\d.e,\s]+)\]", lambda numbers: f"[{' '.join(numbers[1].split())}]", text)
 
 
 def render(record):
     """The page, and README's figures."""
-    PAGE.write_text(alloc_page.page(record))
+    page.write()
     text = alloc_page.readme(README.read_text(), record) if README.exists() else None
     if text is None:
         timing.say("README.md has no place for figures: left alone")
     else:
         README.write_text(text)
-    timing.say(f"wrote {PAGE.relative_to(machine.ROOT)}")
+    timing.say(f"wrote {page.PAGE.relative_to(machine.ROOT)}")
 
 
 def main():
     chosen = options()
-    record = json.loads(RECORD.read_text()) if RECORD.exists() else {"interpreters": {}}
+    record = records.read(RECORD, {"interpreters": {}})
     if chosen.render:
         render(record)
         return

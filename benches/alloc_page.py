@@ -1,4 +1,4 @@
-"""The page docs/benchmarks.md and the figures in README.md, written from benches/results/alloc.json and nothing else.
+"""The heap's part of docs/benchmarks.md and the figures in README.md, written from benches/results/alloc.json alone.
 
 Whatever was measured is shown, the bad with the good; whatever was not is named with its reason. Words that judge
 ("faster", "holds") are chosen by the figures, so that the prose cannot drift from them.
@@ -16,7 +16,8 @@ MALLOCS = ("glibc", "mimalloc", "jemalloc")
 INTRODUCTION = """\
 # Benchmarks: heapkeeper's heap and its peers
 
-Written by `make bench-alloc`, from `benches/results/alloc.json`; edits are lost at its next run.
+Written by `make bench-alloc`, from `benches/results/alloc.json`; edits are lost at its next run. The crate for Rust has
+[a part of its own](#benchmarks-the-crate-heapkeeper-and-its-rivals) below.
 
 A ratio is *times as fast as pymalloc*, CPython's own allocator, in the same run on the same interpreter: above 1 is
 faster, below 1 is slower. Memory is a share of pymalloc's, and less is better."""
@@ -44,7 +45,7 @@ METHOD = """\
 
 
 def page(results):
-    """The whole of docs/benchmarks.md."""
+    """The whole part."""
     blocks = [INTRODUCTION]
     for name, measured in results["interpreters"].items():
         parts = measured["parts"]

@@ -1,12 +1,13 @@
 """What a measurement was taken on: the machine, its kernel's settings, and the versions of everything that took part.
 
-A figure without these is a rumour; `alloc.py` stores them beside every part it measures.
+A figure without these is a rumour; the benchmarks store them beside every part they measure.
 """
 
 import importlib.metadata
 import json
 import os
 import platform
+import re
 import resource
 import subprocess
 import time
@@ -83,11 +84,11 @@ def disturbance_now():
     return CpuTime.now().disturbance(earlier)
 
 
-def commit():
+def commit(sources=MEASURED_SOURCES):
     """The commit of this checkout; `+` where the measured sources differ from it, `unknown` outside a checkout."""
     try:
         name = git("rev-parse", "--short=10", "HEAD").strip()
-        changed = git("status", "--porcelain", "--", *MEASURED_SOURCES).strip()
+        changed = git("status", "--porcelain", "--", *sources).strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return name + ("+" if changed else "")
@@ -112,6 +113,12 @@ def interpreter(python):
     )
     answer = subprocess.run([str(python), "-c", question], check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(answer.stdout)
+
+
+def locked_versions(lock, names):
+    """Name → version of crates, as a Cargo.lock has them."""
+    found = dict(re.findall(r'^name = "([^"]+)"\nversion = "([^"]+)"$', Path(lock).read_text(), re.MULTILINE))
+    return {name: found.get(name) for name in names}
 
 
 def tool_version(*command):

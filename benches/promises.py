@@ -28,10 +28,15 @@ class Verdict:
 
 
 def section(parts):
-    """The promises as a table."""
+    """The promises about the heap, under their heading."""
+    return "### What was to be reached\n\n" + table_of(verdicts(parts))
+
+
+def table_of(verdicts):
+    """Promises as a table."""
     words = {True: "yes", False: "**no**", None: "–"}
-    rows = [[verdict.claim, verdict.goal, verdict.figure, words[verdict.holds]] for verdict in verdicts(parts)]
-    return "### What was to be reached\n\n" + table(["", "goal", "measured", "holds"], rows)
+    rows = [[verdict.claim, verdict.goal, verdict.figure, words[verdict.holds]] for verdict in verdicts]
+    return table(["", "goal", "measured", "holds"], rows)
 
 
 def verdicts(parts):

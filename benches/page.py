@@ -1,0 +1,24 @@
+"""docs/benchmarks.md, put together from the figures that the benchmarks keep, and from nothing else.
+
+Each benchmark writes its own record and has its own part of the page; whichever ran last, the other's part stays.
+"""
+
+import alloc_page
+import machine
+import records
+import runtime_page
+
+PAGE = machine.ROOT / "docs" / "benchmarks.md"
+RESULTS = machine.ROOT / "benches" / "results"
+
+
+def text():
+    """The whole page."""
+    alloc = records.read(RESULTS / "alloc.json", {"interpreters": {}})
+    runtime = records.read(RESULTS / "runtime.json", {"workloads": {}})
+    return alloc_page.page(alloc) + "\n" + runtime_page.page(runtime)
+
+
+def write():
+    """The page, where readers look for it."""
+    PAGE.write_text(text())
