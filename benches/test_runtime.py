@@ -203,24 +203,24 @@ def test_the_page_holds_both_parts():
     assert text.count(f"\n{runtime_page.TITLE}\n") == 1
 
 
-def test_rounds_are_interleaved_and_who_fails_is_not_run_again():
+def test_rounds_are_interleaved_and_who_fails_or_leaks_is_not_run_again():
     asked = []
 
     def run_once(_, crate, name, objects):
         asked.append(crate)
         if crate == "broken" and asked.count(crate) == 2:
             raise timing.RunFailed("exit status -11")
-        sum_of_it = "bad" if crate == "liar" else "good"
-        return {"crate": crate, "workload": name, "objects": objects, "checksum": sum_of_it, **run(1.0)}
+        sum_of_it, leaked = "bad" if crate == "liar" else "good", 16.0 if crate == "leaky" else 0.0
+        return {"crate": crate, "workload": name, "objects": objects, "checksum": sum_of_it, **run(1.0, leaked=leaked)}
 
     # The first to be asked decides what is right: see that it is none that lies.
-    result = runtime.measure("bench", ["a", "b", "broken", "liar"], "keep", 3, 10, run_once)
-    assert [sorted(asked[:4]), sorted(asked[4:7]), sorted(asked[7:])] == [
-        ["a", "b", "broken", "liar"],
+    result = runtime.measure("bench", ["a", "b", "broken", "leaky", "liar"], "keep", 3, 10, run_once)
+    assert [sorted(asked[:5]), sorted(asked[5:8]), sorted(asked[8:])] == [
+        ["a", "b", "broken", "leaky", "liar"],
         ["a", "b", "broken"],
         ["a", "b"],
     ]
-    assert [len(crate["runs"]) for crate in result["crates"].values()] == [3, 3, 1, 0]
+    assert [len(crate["runs"]) for crate in result["crates"].values()] == [3, 3, 1, 1, 0]
     assert result["crates"]["broken"]["missing"] == "exit status -11"
     assert result["crates"]["liar"]["missing"] == "computed something else than the crate before"
     assert (result["objects"], result["checksum"], result["rounds"]) == (10, "good", 3)
