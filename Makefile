@@ -24,7 +24,7 @@ SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find crates python -type
 	-not -path '*/tests/*' -not -path '*/benches/*' -not -path '*/examples/*' -not -path '*/target/*' \
 	\( -name '*.rs' -o -name '*.toml' -o -name '*.[ch]' -o -name '*.py' -o -name '*.pyi' -o -name '*.pth' \))
 
-.PHONY: help build demo test test-rust test-python test-pythons test-cpython lint format bench bench-alloc bench-runtime docs claims soak fuzz clean
+.PHONY: help build demo test test-rust test-python test-pythons test-cpython lint format bench bench-alloc bench-runtime docs claims programs sanitize soak fuzz clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -79,6 +79,13 @@ claims: build $(VENV)/claims/.installed  ## what is said of Python's memory, mea
 
 soak:  ## 10⁹ operations on the heap, contents and tables checked: minutes
 	cargo run --quiet --release --package heapkeeper-heap --example soak $(ARGS)
+
+programs:  ## 10⁶ generated programs against the collector's naive twins: hours; PROGRAMS=... for another number
+	HEAPKEEPER_PROGRAMS=$(or $(PROGRAMS),1000000) cargo test --release --package heapkeeper-gc --package heapkeeper --test twin
+
+sanitize:  ## the crates that need no Python under AddressSanitizer; needs a nightly Rust
+	RUSTFLAGS="-Zsanitizer=address --cfg heapkeeper_asan" cargo +nightly test --quiet --target $(shell rustc -vV | sed -n 's/^host: //p') \
+		--target-dir target/sanitize --package heapkeeper-heap --package heapkeeper-gc --package heapkeeper --package heapkeeper-profile --tests
 
 fuzz:  ## the fuzz targets, a minute each; needs cargo-fuzz and a nightly Rust
 	cd fuzz && for target in $$(cargo fuzz list); do cargo +nightly fuzz run "$$target" -- -max_total_time=60 -len_control=0 -max_len=2401; done

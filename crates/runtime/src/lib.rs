@@ -260,6 +260,11 @@
 // The derive names this crate.
 extern crate self as heapkeeper;
 
+// What the README shows compiles, and does what it says.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
+
 mod any;
 mod control;
 mod destroy;
