@@ -80,7 +80,7 @@ claims: build $(VENV)/claims/.installed  ## what is said of Python's memory, mea
 soak:  ## 10⁹ operations on the heap, contents and tables checked: minutes
 	cargo run --quiet --release --package heapkeeper-heap --example soak $(ARGS)
 
-programs:  ## 10⁶ generated programs against the collector's naive twins: hours; PROGRAMS=... for another number
+programs:  ## 10⁶ generated programs against the collector's naive twins: ten minutes; PROGRAMS=... for another number
 	HEAPKEEPER_PROGRAMS=$(or $(PROGRAMS),1000000) cargo test --release --package heapkeeper-gc --package heapkeeper --test twin
 
 sanitize:  ## the crates that need no Python under AddressSanitizer; needs a nightly Rust
