@@ -77,7 +77,8 @@ impl Heap {
     /// object.
     ///
     /// What the value owns elsewhere (a `Vec`'s buffer) is not looked into. A word that looks like a handle and is none may
-    /// be named (padding keeps what was there before), if the object it seems to lead to is held from outside the heap.
+    /// be named (padding keeps what was there before), if the object it seems to lead to is held from outside the heap; so
+    /// may one that looks like a weak reference.
     ///
     /// ```
     /// use heapkeeper::{Gc, Heap, Mistake, Trace, Tracer};
