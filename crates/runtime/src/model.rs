@@ -92,11 +92,10 @@ unsafe impl ObjectModel for Model {
     }
 
     fn visit_young(&self, oldest: Generation, mut visit: impl FnMut(ObjectPtr)) {
-        for generation in 0..=oldest.index().min(recent::GENERATIONS - 1) {
-            // SAFETY: the state is alive; a set bit stands for a tracked object.
-            unsafe {
-                (*self.0).recent.visit(generation, |address| visit(ObjectPtr::new(address.cast::<Header>())));
-            }
+        let oldest = oldest.index().min(recent::GENERATIONS - 1);
+        // SAFETY: the state is alive, and `visit` does not come back to it; a set bit stands for a tracked object.
+        unsafe {
+            (*self.0).recent.visit(oldest, |address| visit(ObjectPtr::new(address.cast::<Header>())));
         }
     }
 

@@ -75,19 +75,32 @@ impl Recent {
         self.slots[generation].push(slot as u32);
     }
 
-    /// Call `visit` with the address of each object of a generation, 0 or 1.
-    pub(crate) fn visit(&self, generation: usize, mut visit: impl FnMut(*mut u8)) {
-        for slot in &self.slots[generation] {
-            let first = *slot as usize * WORDS_PER_SLOT;
+    /// Call `visit` with the address of each object of generations up to `oldest`, 0 or 1, in address order: for that, the
+    /// slots are sorted first.
+    pub(crate) fn visit(&mut self, oldest: usize, mut visit: impl FnMut(*mut u8)) {
+        self.slots[..=oldest].iter_mut().for_each(|slots| slots.sort_unstable());
+        let (bits, base) = (self.bits, self.base);
+        let mut visit_slot = |slot: u32| {
+            let first = slot as usize * WORDS_PER_SLOT;
             for word in first..first + WORDS_PER_SLOT {
-                // SAFETY: as for `insert`.
-                let mut left = unsafe { *self.bits[generation].add(word) };
+                // SAFETY: as for `insert`. No object is in both generations.
+                let mut left = unsafe { bits[..=oldest].iter().fold(0, |all, bits| all | *bits.add(word)) };
                 while left != 0 {
                     let offset = word * WORD_BYTES + left.trailing_zeros() as usize * BIT_BYTES;
-                    visit(self.base.wrapping_add(offset));
+                    visit(base.wrapping_add(offset));
                     left &= left - 1;
                 }
             }
+        };
+        if oldest == 0 {
+            return self.slots[0].iter().for_each(|slot| visit_slot(*slot));
+        }
+        let (mut young, mut middle) = (self.slots[0].iter().peekable(), self.slots[1].iter().peekable());
+        while let Some(slot) = young.peek().into_iter().chain(middle.peek()).min() {
+            let slot = **slot;
+            young.next_if(|next| **next == slot);
+            middle.next_if(|next| **next == slot);
+            visit_slot(slot);
         }
     }
 
@@ -122,9 +135,9 @@ impl Recent {
     }
 
     /// How many objects have a bit.
-    pub(crate) fn len(&self) -> usize {
+    pub(crate) fn len(&mut self) -> usize {
         let mut found = 0;
-        (0..GENERATIONS).for_each(|generation| self.visit(generation, |_| found += 1));
+        self.visit(GENERATIONS - 1, |_| found += 1);
         found
     }
 }

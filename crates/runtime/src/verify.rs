@@ -170,8 +170,10 @@ impl Heap {
                 fault = Some(format!("{}: its weak references are not what its header says", name(object)));
             }
         });
-        if recent != inner.recent.len() {
-            fault = Some(format!("{} bits for {recent} objects of generations 0 and 1", inner.recent.len()));
+        // SAFETY: as above; the borrow of the state is over.
+        let bits = unsafe { (*self.inner()).recent.len() };
+        if recent != bits {
+            fault = Some(format!("{bits} bits for {recent} objects of generations 0 and 1"));
         }
         fault.map_or(Ok(()), Err)
     }
