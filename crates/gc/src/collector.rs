@@ -119,7 +119,14 @@ impl Collector {
         let collector = model.collector_mut();
         collector.scratch = collector.tables.scratch();
         collector.pace.begin(oldest);
-        let found = if oldest == Generation::Old { find_in_heap(model) } else { find_in_list(model, oldest) };
+        let found = if !model.may_find_trash(oldest) {
+            model.collector_mut().telemetry.generations[oldest.index()].unneeded += 1;
+            promote_all(model, oldest)
+        } else if oldest == Generation::Old {
+            find_in_heap(model)
+        } else {
+            find_in_list(model, oldest)
+        };
         let outcome = Self::phase(
             model,
             |times| &mut times.dispose_ns,
@@ -201,6 +208,36 @@ impl Collector {
         model.collector_mut().tables.give_back(0, length);
         true
     }
+}
+
+/// No pass: everything survives.
+fn promote_all<M: ObjectModel>(model: &mut M, oldest: Generation) -> Found {
+    Collector::phase(
+        model,
+        |times| &mut times.walk_ns,
+        |model| {
+            let list = model.collector().scratch.list;
+            let mut listed = 0;
+            model.visit_young(oldest.min(Generation::Middle), |object| {
+                list.set(listed, M::address(object));
+                listed += 1;
+            });
+            for i in 0..listed {
+                // SAFETY: no program code ran since the model listed them.
+                model.set_generation(unsafe { M::at(list.get(i)) }, oldest.next());
+            }
+            let mut candidates = listed;
+            if oldest == Generation::Old {
+                candidates = 0;
+                model.heap().visit_live(|block| {
+                    candidates += usize::from(candidate(model, block.address, block.block_bytes).is_some());
+                });
+            }
+            model.collector_mut().pace.survived(oldest, candidates);
+            let marked = Marked { sweeps: 1, ..Marked::default() };
+            Found { counted: Counted { candidates, assumed: 0 }, marked, trash: 0, listed }
+        },
+    )
 }
 
 /// The passes of a full collection. Afterwards the list starts with the trash, whose counters are [`LISTED`]; all others are

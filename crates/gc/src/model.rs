@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! started                          program code may run
+//!   may_find_trash                 if not, no pass
 //!   generation, refcount, trace    the passes: nothing changes
 //!   set_generation                 survivors are promoted
 //!   is_uncollectable               these, and what they reach, leave the trash
@@ -134,6 +135,13 @@ pub unsafe trait ObjectModel: Sized {
 
     /// Visit each counted reference that the object holds.
     fn trace(&self, object: Self::Ref, visitor: &mut impl Visitor<Self::Ref>);
+
+    /// Whether a collection of generations up to `oldest` could find trash. **True.** A model may say no if it is sure, however
+    /// it knows: then all candidates survive unseen.
+    fn may_find_trash(&self, oldest: Generation) -> bool {
+        let _ = oldest;
+        true
+    }
 
     // --- upkeep: runs no program code, except `decref` ---
 

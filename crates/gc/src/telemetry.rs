@@ -42,6 +42,8 @@ pub struct GenerationStats {
     pub resurrected: u64,
     /// Objects taken as reachable, because more than 1024 of them had a refcount of about 65,536 or more.
     pub assumed_reachable: u64,
+    /// Collections without a pass, because the model knew that there was nothing to find. Their candidates count.
+    pub unneeded: u64,
     /// Further sweeps of the mark pass, for want of room on its stack.
     pub repeated_sweeps: u64,
 }

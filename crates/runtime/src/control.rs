@@ -137,7 +137,7 @@ impl Heap {
     /// Move frozen objects to generation 2. False, and nothing done, inside a collection.
     pub fn unfreeze(&self) -> bool {
         // SAFETY: as above.
-        unsafe { Collector::unfreeze(&mut Model::new(self.inner())) }
+        unsafe { unfreeze(self.inner()) }
     }
 
     /// Whether a collection is running: true in code that one calls.
@@ -208,6 +208,19 @@ impl Drop for Paused {
 impl fmt::Debug for Paused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Paused").finish_non_exhaustive()
+    }
+}
+
+/// Move frozen objects to generation 2.
+///
+/// # Safety
+/// `inner` is alive.
+pub(crate) unsafe fn unfreeze(inner: *mut Inner) -> bool {
+    // SAFETY: by the caller's word; borrowed for one expression each.
+    unsafe {
+        // While they were frozen, what they hold was found in order although they may be garbage.
+        (*inner).suspected = true;
+        Collector::unfreeze(&mut Model::new(inner))
     }
 }
 

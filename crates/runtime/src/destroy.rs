@@ -9,9 +9,14 @@
 //! ```
 //! Most objects have neither finalizer nor weak references: [`release`] does the rest on one screen.
 //!
+//! **Suspects.** A cycle becomes garbage when the count of one of its objects falls for the last time, and not to 0 (Bacon,
+//! Rajan: Concurrent cycle collection in reference counted systems, ECOOP 2001): a handle can be moved into a cycle only by
+//! way of another that is outside. So a collection whose candidates hold no suspect has nothing to find, and programs that
+//! build and move, but share little, pay for no passes. The mark goes when a full collection finds nothing.
+//!
 //! Invariants: an object in `pending` has count 0, is not tracked, and its value is whole.
 
-use crate::header::{DEAD, HAS_WEAK, IMMORTAL, INTERNED, ObjectPtr, RARE, TO_FINALIZE, UNTRACKED};
+use crate::header::{DEAD, HAS_WEAK, IMMORTAL, INTERNED, ObjectPtr, SUSPECT, TO_FINALIZE, Word};
 use crate::inner::{Inner, PENDING, freed_slow, settle_slow};
 use crate::panics::guard;
 use crate::poison;
@@ -26,26 +31,32 @@ const DEPTH: u32 = 50;
 /// The handle was counted; `object` is not used through it afterwards.
 #[inline(always)]
 pub(crate) unsafe fn release<T>(object: ObjectPtr) {
-    let count = object.count().wrapping_sub(1);
-    object.set_count(count);
-    if count as i32 <= 0 {
-        // SAFETY: by the caller's word, and the count says that it was the last.
-        unsafe { at_zero::<T>(object) };
+    let word = object.word().less_one();
+    object.set_word(word);
+    // SAFETY: by the caller's word; the word says whether it was the last.
+    unsafe {
+        if !word.is_held() {
+            at_zero::<T>(object, word);
+        } else if !word.has(SUSPECT) {
+            suspect_slow(object);
+        }
     }
 }
 
 /// # Safety
-/// The count is 0, or the object immortal.
+/// The count is 0, or the object immortal; `word` is its header's.
 #[inline]
-unsafe fn at_zero<T>(object: ObjectPtr) {
-    let inner = object.inner();
+unsafe fn at_zero<T>(object: ObjectPtr, word: Word) {
+    let inner = word.heap().inner();
     // SAFETY: the heap's state is alive as long as its objects; fields are borrowed for one expression each. The value is
     // whole and nobody's, since no handle is left and the object is not dead.
     unsafe {
-        if object.count() != 0 || object.has(RARE) || core::mem::needs_drop::<T>() && (*inner).depth >= DEPTH {
+        if !word.is_plainly_gone() || core::mem::needs_drop::<T>() && (*inner).depth >= DEPTH {
             return at_zero_slow(object);
         }
-        untrack_if_tracked(inner, object);
+        if word.is_tracked() {
+            leave(inner, object, word);
+        }
         if core::mem::needs_drop::<T>() {
             (*inner).depth += 1;
             guard(inner, || core::ptr::drop_in_place(object.value::<T>()));
@@ -58,17 +69,33 @@ unsafe fn at_zero<T>(object: ObjectPtr) {
     }
 }
 
+/// The count of an object fell, but not to 0, for the first time since a collection found all in order.
+///
+/// # Safety
+/// The object is alive.
+#[cold]
+#[inline(never)]
+pub(crate) unsafe fn suspect_slow(object: ObjectPtr) {
+    object.set(SUSPECT);
+    // SAFETY: its heap's state is alive.
+    unsafe { (*object.inner()).suspected |= object.is_tracked() };
+}
+
 /// A handle to an object of whatever type is gone.
 ///
 /// # Safety
 /// As for [`release`].
 #[inline]
 pub(crate) unsafe fn release_any(object: ObjectPtr) {
-    let count = object.count().wrapping_sub(1);
-    object.set_count(count);
-    if count as i32 <= 0 {
-        // SAFETY: by the caller's word.
-        unsafe { at_zero_slow(object) };
+    let word = object.word().less_one();
+    object.set_word(word);
+    // SAFETY: by the caller's word.
+    unsafe {
+        if !word.is_held() {
+            at_zero_slow(object);
+        } else if !word.has(SUSPECT) {
+            suspect_slow(object);
+        }
     }
 }
 
@@ -94,7 +121,7 @@ pub(crate) unsafe fn destroy(object: ObjectPtr) {
     // SAFETY: the state is alive as long as its objects, and while depth is above 0; borrowed for one expression each.
     unsafe {
         if (*inner).depth >= DEPTH {
-            untrack_if_tracked(inner, object);
+            leave_if_tracked(inner, object);
             (*inner).pending.push(object);
             (*inner).notes |= PENDING;
             return;
@@ -122,7 +149,7 @@ unsafe fn dispose(inner: *mut Inner, object: ObjectPtr) -> bool {
                     return false;
                 }
             }
-            untrack_if_tracked(inner, object);
+            leave_if_tracked(inner, object);
             if object.has(INTERNED) {
                 crate::intern::forget(inner, object);
             }
@@ -148,7 +175,9 @@ unsafe fn finalize_at_zero(inner: *mut Inner, object: ObjectPtr) {
     unsafe {
         if !object.is_tracked() && !(object.vtable().is_leaf)() {
             // It waited in `pending`; what resurrects it must find it as it was.
-            track(inner, object);
+            object.set_age(0);
+            enter(inner, object);
+            suspect_slow(object);
         }
         object.set_count(1);
         finalize(inner, object);
@@ -156,6 +185,10 @@ unsafe fn finalize_at_zero(inner: *mut Inner, object: ObjectPtr) {
             object.set_count(IMMORTAL);
         } else {
             object.set_count(object.count() - 1);
+            if object.count() != 0 {
+                // What holds it now may be itself.
+                suspect_slow(object);
+            }
         }
     }
 }
@@ -170,13 +203,12 @@ pub(crate) unsafe fn finalize(inner: *mut Inner, object: ObjectPtr) {
     unsafe { guard(inner, || (object.vtable().finalize)(object)) };
 }
 
-/// From now on collections consider the object. Whether one is due.
+/// From now on collections consider the object, whose header says that it is in generation 0. Whether one is due.
 ///
 /// # Safety
-/// The object lives on this heap, is whole and not tracked.
+/// The object lives on this heap and is whole; collections did not consider it until now.
 #[inline(always)]
-pub(crate) unsafe fn track(inner: *mut Inner, object: ObjectPtr) -> bool {
-    object.set_age(0);
+pub(crate) unsafe fn enter(inner: *mut Inner, object: ObjectPtr) -> bool {
     // SAFETY: by the caller's word.
     unsafe {
         (*inner).recent.insert::<0>(object.address());
@@ -187,13 +219,13 @@ pub(crate) unsafe fn track(inner: *mut Inner, object: ObjectPtr) -> bool {
 /// From now on no collection considers the object.
 ///
 /// # Safety
-/// The object lives on this heap, and is tracked.
+/// The object lives on this heap, and is tracked; `word` is its header's.
 #[inline(always)]
-pub(crate) unsafe fn untrack(inner: *mut Inner, object: ObjectPtr) {
-    let generation = usize::from(object.age());
-    object.set_age(UNTRACKED);
+pub(crate) unsafe fn leave(inner: *mut Inner, object: ObjectPtr, word: Word) {
+    object.set_word(word.untracked());
     // SAFETY: by the caller's word.
     unsafe {
+        let generation = usize::from(word.age());
         if generation < recent::GENERATIONS {
             (*inner).recent.remove(object.address(), generation);
         }
@@ -203,10 +235,10 @@ pub(crate) unsafe fn untrack(inner: *mut Inner, object: ObjectPtr) {
 
 /// # Safety
 /// The object lives on this heap.
-#[inline(always)]
-pub(crate) unsafe fn untrack_if_tracked(inner: *mut Inner, object: ObjectPtr) {
-    if object.is_tracked() {
+pub(crate) unsafe fn leave_if_tracked(inner: *mut Inner, object: ObjectPtr) {
+    let word = object.word();
+    if word.is_tracked() {
         // SAFETY: by the caller's word, and just asked.
-        unsafe { untrack(inner, object) };
+        unsafe { leave(inner, object, word) };
     }
 }

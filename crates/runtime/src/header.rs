@@ -1,14 +1,18 @@
 //! What stands before every value, and the one pointer type that leads there.
 //!
 //! ```text
-//! block   0 vtable ─── 8 count ─── 12 heap ─── 14 flags ─── 15 age ─── 16 value …
+//! block   0 vtable ─────────────────────────────────── 8 word ─── 16 value …
+//! word    bits 0 count ─── 32 heap ─── 48 flags ─── 56 age ─── 64
 //! ```
+//! One word, so that freeing an object reads all that there is to know of it at once. It is read and written as a whole: a
+//! narrower store would make the processor wait with the next wide load.
 //!
 //! Invariants:
 //! - a live block of a heap of this crate starts with a header, from the moment that [`Heap::alloc`](crate::Heap) returns
 //! - `count` = the handles that refer to the object, or [`IMMORTAL`] for good once that would not fit
 //! - `age` is a generation's index ⇔ the object is tracked; then its value is whole
 //! - `DEAD` ⇒ not tracked, and the value is gone, or going
+//! - since the last full collection that found nothing, a tracked object's count fell, but not to 0 ⇒ `SUSPECT`
 //!
 //! Called by everything; the layout is this file's business alone.
 
@@ -40,17 +44,19 @@ pub(crate) struct VTable {
 #[repr(C, align(16))]
 pub(crate) struct Header {
     pub(crate) vtable: &'static VTable,
-    pub(crate) count: u32,
-    pub(crate) heap: HeapId,
-    pub(crate) flags: u8,
-    pub(crate) age: u8,
+    pub(crate) word: Word,
 }
 
 const _: () = assert!(size_of::<Header>() == HEADER_BYTES && align_of::<Header>() == 16);
-const _: () = assert!(offset_of!(Header, count) == 8 && offset_of!(Header, age) == 15);
+const _: () = assert!(offset_of!(Header, word) == 8);
 
 /// Bytes before the value: 16.
 pub(crate) const HEADER_BYTES: usize = 16;
+
+const COUNT: u64 = 0xffff_ffff;
+const HEAP_SHIFT: u32 = 32;
+const FLAGS_SHIFT: u32 = 48;
+const AGE_SHIFT: u32 = 56;
 
 /// The value was dropped while handles were left.
 pub(crate) const DEAD: u8 = 1;
@@ -58,19 +64,82 @@ pub(crate) const DEAD: u8 = 1;
 pub(crate) const TO_FINALIZE: u8 = 2;
 /// The heap's table of weak references has an entry.
 pub(crate) const HAS_WEAK: u8 = 4;
-/// An interner's table has the object.
-pub(crate) const INTERNED: u8 = 16;
 /// The block was freed. Debug builds look for it.
 pub(crate) const FREED: u8 = 8;
+/// An interner's table has the object.
+pub(crate) const INTERNED: u8 = 16;
+/// The count fell, but not to 0: the object may be part of a cycle that nothing else holds any more.
+pub(crate) const SUSPECT: u8 = 32;
 
 /// What makes freeing an object more than dropping its value.
-pub(crate) const RARE: u8 = DEAD | TO_FINALIZE | HAS_WEAK | INTERNED;
+const RARE: u8 = DEAD | TO_FINALIZE | HAS_WEAK | INTERNED;
 
-/// `age` of an object that is not tracked.
+/// `age` of an object that is not tracked: this bit, with any others.
 pub(crate) const UNTRACKED: u8 = 4;
 
 /// The count of an object that had 2³¹ handles once: it is never freed. Counts from 2³¹ on read as this one.
 pub(crate) const IMMORTAL: u32 = 0xc000_0000;
+
+/// The word of a header, taken apart.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(crate) struct Word(u64);
+
+impl Word {
+    /// Of a new object: counted once, in generation 0.
+    #[inline(always)]
+    pub(crate) const fn new(heap: HeapId) -> Word {
+        Word(1 | (heap.0 as u64) << HEAP_SHIFT)
+    }
+
+    #[inline(always)]
+    pub(crate) const fn with(self, flags: u8) -> Word {
+        Word(self.0 | (flags as u64) << FLAGS_SHIFT)
+    }
+
+    #[inline(always)]
+    pub(crate) const fn untracked(self) -> Word {
+        Word(self.0 | (UNTRACKED as u64) << AGE_SHIFT)
+    }
+
+    /// One handle less.
+    #[inline(always)]
+    pub(crate) const fn less_one(self) -> Word {
+        Word(self.0.wrapping_sub(1))
+    }
+
+    /// Whether handles are left, and the object is not immortal.
+    #[inline(always)]
+    pub(crate) const fn is_held(self) -> bool {
+        self.0 as i32 > 0
+    }
+
+    /// Whether the last handle is gone, and nothing is to do but to drop the value.
+    #[inline(always)]
+    pub(crate) const fn is_plainly_gone(self) -> bool {
+        self.0 & (COUNT | (RARE as u64) << FLAGS_SHIFT) == 0
+    }
+
+    #[inline(always)]
+    pub(crate) const fn has(self, flags: u8) -> bool {
+        self.0 & (flags as u64) << FLAGS_SHIFT != 0
+    }
+
+    #[inline(always)]
+    pub(crate) const fn heap(self) -> HeapId {
+        HeapId((self.0 >> HEAP_SHIFT) as u16)
+    }
+
+    #[inline(always)]
+    pub(crate) const fn age(self) -> u8 {
+        (self.0 >> AGE_SHIFT) as u8
+    }
+
+    #[inline(always)]
+    pub(crate) const fn is_tracked(self) -> bool {
+        self.0 & (UNTRACKED as u64) << AGE_SHIFT == 0
+    }
+}
 
 /// A header with its value.
 #[repr(C)]
@@ -148,46 +217,46 @@ impl ObjectPtr {
     }
 
     #[inline(always)]
-    pub(crate) fn count(self) -> u32 {
+    pub(crate) fn word(self) -> Word {
         // SAFETY: as above.
-        unsafe { (*self.0).count }
+        unsafe { (*self.0).word }
+    }
+
+    #[inline(always)]
+    pub(crate) fn set_word(self, word: Word) {
+        // SAFETY: as above; nobody has a reference to the header.
+        unsafe { (*self.0).word = word };
+    }
+
+    #[inline(always)]
+    pub(crate) fn count(self) -> u32 {
+        self.word().0 as u32
     }
 
     #[inline(always)]
     pub(crate) fn set_count(self, count: u32) {
-        // SAFETY: as above; nobody has a reference to the header.
-        unsafe { (*self.0).count = count };
+        self.set_word(Word(self.word().0 & !COUNT | u64::from(count)));
     }
 
     /// Whether one of `flags` is set.
     #[inline(always)]
     pub(crate) fn has(self, flags: u8) -> bool {
-        // SAFETY: as above.
-        unsafe { (*self.0).flags & flags != 0 }
+        self.word().has(flags)
     }
 
     #[inline(always)]
     pub(crate) fn set(self, flags: u8) {
-        // SAFETY: as above.
-        unsafe { (*self.0).flags |= flags };
+        self.set_word(self.word().with(flags));
     }
 
     #[inline(always)]
     pub(crate) fn unset(self, flags: u8) {
-        // SAFETY: as above.
-        unsafe { (*self.0).flags &= !flags };
-    }
-
-    #[inline(always)]
-    pub(crate) fn age(self) -> u8 {
-        // SAFETY: as above.
-        unsafe { (*self.0).age }
+        self.set_word(Word(self.word().0 & !(u64::from(flags) << FLAGS_SHIFT)));
     }
 
     #[inline(always)]
     pub(crate) fn set_age(self, age: u8) {
-        // SAFETY: as above.
-        unsafe { (*self.0).age = age };
+        self.set_word(Word(self.word().0 & !(0xff << AGE_SHIFT) | u64::from(age) << AGE_SHIFT));
     }
 
     #[inline(always)]
@@ -202,32 +271,30 @@ impl ObjectPtr {
             None,
             None,
         ];
-        GENERATIONS[usize::from(self.age() & 7)]
+        GENERATIONS[usize::from(self.word().age() & 7)]
     }
 
     #[inline(always)]
     pub(crate) fn is_tracked(self) -> bool {
-        self.age() < UNTRACKED
-    }
-
-    #[inline(always)]
-    pub(crate) fn heap(self) -> HeapId {
-        // SAFETY: as above.
-        unsafe { (*self.0).heap }
+        self.word().is_tracked()
     }
 
     /// The state of the object's heap.
     #[inline(always)]
     pub(crate) fn inner(self) -> *mut Inner {
-        self.heap().inner()
+        self.word().heap().inner()
     }
 
     /// One more handle.
     #[inline(always)]
     pub(crate) fn incref(self) {
         debug_assert!(!self.has(FREED), "a handle to freed memory");
-        let count = self.count().wrapping_add(1);
-        self.set_count(if (count as i32) < 0 { IMMORTAL } else { count });
+        // Counts stay below 2³², so that nothing is carried into the heap's number.
+        let word = Word(self.word().0.wrapping_add(1));
+        self.set_word(word);
+        if (word.0 as i32) < 0 {
+            self.set_count(IMMORTAL);
+        }
     }
 
     pub(crate) fn is_immortal(self) -> bool {

@@ -13,7 +13,7 @@ use heapkeeper_gc::Generation;
 use crate::destroy;
 use crate::error::{BuildError, OutOfMemory};
 use crate::gc::Gc;
-use crate::header::{Header, Object, ObjectPtr, TO_FINALIZE, UNTRACKED};
+use crate::header::{Header, Object, ObjectPtr, TO_FINALIZE};
 use crate::inner::{self, Inner};
 use crate::panics::Payload;
 use crate::trace::{Start, Trace};
@@ -85,13 +85,12 @@ impl Heap {
                 }
             }
             let flags = if T::finalizer().is_some() { TO_FINALIZE } else { 0 };
-            block.cast::<Object<T>>().write(Object {
-                header: Header { vtable: Object::<T>::VTABLE, count: 1, heap: (*inner).id, flags, age: UNTRACKED },
-                value,
-            });
+            let fresh = (*inner).fresh.with(flags);
+            let word = if T::is_leaf::<Start>() { fresh.untracked() } else { fresh };
+            block.cast::<Object<T>>().write(Object { header: Header { vtable: Object::<T>::VTABLE, word }, value });
             let object = ObjectPtr::new(block.cast());
             let handle = Gc::from_object(object);
-            if !T::is_leaf::<Start>() && destroy::track(inner, object) {
+            if !T::is_leaf::<Start>() && destroy::enter(inner, object) {
                 crate::control::collect_if_due_slow(inner);
             }
             Ok(handle)

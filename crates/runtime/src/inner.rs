@@ -25,7 +25,7 @@ use heapkeeper_heap::{Heap as Blocks, Range};
 
 use crate::control::Callbacks;
 use crate::error::BuildError;
-use crate::header::{FREED, Header, ObjectPtr};
+use crate::header::{FREED, Header, ObjectPtr, Word};
 use crate::intern::Interned;
 use crate::panics::Panics;
 use crate::place::Place;
@@ -36,7 +36,7 @@ use crate::weak::{CellPtr, WeakTable};
 /// A heap's number, below 4096.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(transparent)]
-pub(crate) struct HeapId(u16);
+pub(crate) struct HeapId(pub(crate) u16);
 
 const MAX_HEAPS: usize = 4096;
 
@@ -83,10 +83,18 @@ pub(crate) struct Inner {
     pub(crate) notes: u32,
     pub(crate) depth: u32,
     pub(crate) id: HeapId,
+    /// The word of a new object.
+    pub(crate) fresh: Word,
+    /// Since the last full collection that found nothing, an object became a suspect, or may be one without saying so.
+    pub(crate) suspected: bool,
     pub(crate) recent: Recent,
     pub(crate) collector: Collector,
 
     // --- slow paths only ---
+    /// The running collection, or else the last one, found trash: then code of the program may have run since it looked.
+    pub(crate) found_trash: bool,
+    /// Objects that full collections took as reachable, when marks were last to be cleared.
+    pub(crate) assumed_reachable: u64,
     pub(crate) pins: u32,
     pub(crate) handles: usize,
     /// Objects left, of an orphan.
@@ -129,8 +137,12 @@ impl Inner {
             notes: 0,
             depth: 0,
             id,
+            fresh: Word::new(id),
+            suspected: false,
             recent,
             collector,
+            found_trash: false,
+            assumed_reachable: 0,
             pins: 0,
             handles: 1,
             left: 0,
@@ -243,7 +255,7 @@ unsafe fn last_rites(inner: *mut Inner) {
         crate::panics::guard(inner, || drop(callbacks));
         for _ in 0..ROUNDS {
             // Frozen objects too.
-            Collector::unfreeze(&mut crate::model::Model::new(inner));
+            crate::control::unfreeze(inner);
             if crate::control::collect(inner, Generation::Old).unreachable() == 0 {
                 break;
             }

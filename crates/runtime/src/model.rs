@@ -11,7 +11,7 @@ use heapkeeper_heap::Heap as Blocks;
 
 use crate::control::Phase;
 use crate::destroy;
-use crate::header::{DEAD, HAS_WEAK, Header, INTERNED, ObjectPtr, TO_FINALIZE};
+use crate::header::{DEAD, HAS_WEAK, Header, INTERNED, ObjectPtr, SUSPECT, TO_FINALIZE};
 use crate::inner::{Inner, settle_slow};
 use crate::panics::guard;
 use crate::recent;
@@ -99,6 +99,19 @@ unsafe impl ObjectModel for Model {
         }
     }
 
+    /// Among the young, by their own marks; in the whole heap, by whether there ever was one since the marks were cleared.
+    fn may_find_trash(&self, oldest: Generation) -> bool {
+        // SAFETY: the state is alive.
+        if !unsafe { (*self.0).suspected } {
+            return false;
+        }
+        let mut any = oldest >= Generation::Old;
+        if !any {
+            self.visit_young(oldest, |object| any |= object.has(SUSPECT));
+        }
+        any
+    }
+
     #[inline(always)]
     fn refcount(&self, object: ObjectPtr) -> usize {
         object.refcount()
@@ -111,7 +124,7 @@ unsafe impl ObjectModel for Model {
 
     #[inline]
     fn set_generation(&mut self, object: ObjectPtr, generation: Generation) {
-        let before = usize::from(object.age());
+        let before = usize::from(object.word().age());
         object.set_age(generation as u8);
         // SAFETY: the state is alive.
         unsafe {
@@ -137,12 +150,15 @@ unsafe impl ObjectModel for Model {
 
     fn started(&mut self, oldest: Generation) {
         // SAFETY: the state is alive and pinned.
+        unsafe { (*self.0).found_trash = false };
+        // SAFETY: as above.
         unsafe { crate::control::call_callbacks(self.0, Phase::Start, oldest, Outcome::default()) };
     }
 
     fn clear_weakrefs(&mut self, trash: Trash<'_, Model>) {
         // SAFETY: the state is alive; no program code ran since the trash was found.
         unsafe {
+            (*self.0).found_trash = true;
             if !(*self.0).weak.is_empty() {
                 weak::clear_trash(self.0, trash);
             }
@@ -186,7 +202,7 @@ unsafe impl ObjectModel for Model {
                 // Made by a `Drop` in this trash.
                 weak::clear(inner, object);
             }
-            destroy::untrack(inner, object);
+            destroy::leave_if_tracked(inner, object);
             object.set(DEAD);
             (*inner).depth += 1;
             guard(inner, || (object.vtable().drop_value)(object));
@@ -201,7 +217,30 @@ unsafe impl ObjectModel for Model {
         // SAFETY: the state is alive and pinned.
         unsafe {
             (*self.0).recent.prune(0..=oldest.index().min(recent::GENERATIONS - 1));
+            if oldest == Generation::Old && !(*self.0).found_trash {
+                clear_suspects(self.0);
+            }
             crate::control::call_callbacks(self.0, Phase::Stop, oldest, outcome);
+        }
+    }
+}
+
+/// A full collection found nothing: no code of the program ran since it looked, and what was suspected was in order.
+///
+/// # Safety
+/// `inner` is alive.
+unsafe fn clear_suspects(inner: *mut Inner) {
+    // SAFETY: by the caller's word; borrowed for one expression each.
+    unsafe {
+        let assumed = (*inner).collector.telemetry().of(Generation::Old).assumed_reachable;
+        // Those that were not counted for want of room were taken as reachable.
+        if (*inner).suspected && assumed == core::mem::replace(&mut (*inner).assumed_reachable, assumed) {
+            (*inner).suspected = false;
+            (*inner).visit_objects(|object| {
+                if object.has(SUSPECT) && object.generation() == Some(Generation::Old) {
+                    object.unset(SUSPECT);
+                }
+            });
         }
     }
 }
