@@ -128,6 +128,30 @@ impl Heap {
         true
     }
 
+    /// As [`Heap::free`], for a block that was surely allocated here, for at most [`SMALL_MAX_BYTES`] bytes: what else `free`
+    /// tells apart need not be asked.
+    ///
+    /// # Safety
+    /// `block` was allocated here for at most that many bytes, and is not used afterwards.
+    #[inline(always)]
+    pub unsafe fn free_small(&mut self, block: *mut u8) {
+        let slot = block.addr().wrapping_sub(self.base) >> SLOT_SHIFT;
+        // SAFETY: pools of small blocks are one slot each, so that its descriptor is the pool's, which is this heap's to
+        // change; the caller vouches that `block` is a live block.
+        unsafe {
+            let pool = self.pools.add(slot);
+            debug_assert!((*pool).owner == self.id && (*pool).slots == 1);
+            let block = block.cast::<Block>();
+            (*block).next = (*pool).free;
+            (*pool).free = block;
+            (*pool).used -= 1;
+            // An empty pool that is its class's last one stays: nothing is to do for it, and it may be so every time.
+            if (*pool).used <= (*pool).slow_at && !((*pool).slow_at == 0 && (*pool).is_alone()) {
+                self.freed_slow(pool, block);
+            }
+        }
+    }
+
     /// As [`Heap::alloc`], with the first `bytes` bytes zero.
     #[inline]
     pub fn alloc_zeroed(&mut self, bytes: usize) -> *mut u8 {

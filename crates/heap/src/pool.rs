@@ -69,6 +69,14 @@ pub(crate) struct Pool {
 
 const _: () = assert!(size_of::<Pool>() == 32 && align_of::<Pool>() == 32);
 
+impl Pool {
+    /// Whether a listed pool is the only one of its class in the list.
+    #[inline(always)]
+    pub(crate) fn is_alone(&self) -> bool {
+        self.prev & self.next == NO_SLOT
+    }
+}
+
 /// No slot: ends a list.
 pub(crate) const NO_SLOT: u32 = u32::MAX;
 

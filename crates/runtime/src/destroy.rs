@@ -16,7 +16,9 @@
 //!
 //! Invariants: an object in `pending` has count 0, is not tracked, and its value is whole.
 
-use crate::header::{DEAD, HAS_WEAK, IMMORTAL, INTERNED, ObjectPtr, SUSPECT, TO_FINALIZE, Word};
+use heapkeeper_heap::SMALL_MAX_BYTES;
+
+use crate::header::{DEAD, HAS_WEAK, IMMORTAL, INTERNED, Object, ObjectPtr, SUSPECT, TO_FINALIZE, Word};
 use crate::inner::{Inner, PENDING, freed_slow, settle_slow};
 use crate::panics::guard;
 use crate::poison;
@@ -62,7 +64,7 @@ unsafe fn at_zero<T>(object: ObjectPtr, word: Word) {
             guard(inner, || core::ptr::drop_in_place(object.value::<T>()));
             (*inner).depth -= 1;
         }
-        poison::free(&mut (*inner).blocks, object);
+        poison::free(&mut (*inner).blocks, object, size_of::<Object<T>>() <= SMALL_MAX_BYTES);
         if (*inner).notes != 0 {
             freed_slow(inner);
         }
@@ -161,7 +163,7 @@ unsafe fn dispose(inner: *mut Inner, object: ObjectPtr) -> bool {
             }
         }
         debug_assert!(object.count() == 0 && !object.is_tracked());
-        poison::free(&mut (*inner).blocks, object);
+        poison::free(&mut (*inner).blocks, object, false);
         true
     }
 }

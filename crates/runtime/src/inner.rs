@@ -78,19 +78,21 @@ pub(crate) const ORPHAN: u32 = 4;
 /// No `Heap` is left, and the last collection is still to come.
 pub(crate) const LAST_RITES: u32 = 8;
 
+/// The hot fields stand together, first.
+#[repr(C)]
 pub(crate) struct Inner {
-    pub(crate) blocks: Blocks,
     pub(crate) notes: u32,
     pub(crate) depth: u32,
-    pub(crate) id: HeapId,
     /// The word of a new object.
     pub(crate) fresh: Word,
+    pub(crate) recent: Recent,
+    pub(crate) blocks: Blocks,
+    pub(crate) collector: Collector,
     /// Since the last full collection that found nothing, an object became a suspect, or may be one without saying so.
     pub(crate) suspected: bool,
-    pub(crate) recent: Recent,
-    pub(crate) collector: Collector,
 
     // --- slow paths only ---
+    pub(crate) id: HeapId,
     /// The running collection, or else the last one, found trash: then code of the program may have run since it looked.
     pub(crate) found_trash: bool,
     /// Objects that full collections took as reachable, when marks were last to be cleared.

@@ -23,12 +23,12 @@ unsafe extern "C" {
     fn __asan_unpoison_memory_region(start: *const u8, bytes: usize);
 }
 
-/// Free the object's block.
+/// Free the object's block; `small` only if it is sure that the heap was asked for no more than `SMALL_MAX_BYTES`.
 ///
 /// # Safety
 /// The object lives in `blocks`, is untracked, its value is gone, and nothing refers to it.
 #[inline(always)]
-pub(crate) unsafe fn free(blocks: &mut Blocks, object: ObjectPtr) {
+pub(crate) unsafe fn free(blocks: &mut Blocks, object: ObjectPtr, small: bool) {
     #[cfg(debug_assertions)]
     {
         assert!(!object.has(FREED), "freed twice");
@@ -41,7 +41,7 @@ pub(crate) unsafe fn free(blocks: &mut Blocks, object: ObjectPtr) {
     }
     #[cfg(heapkeeper_asan)]
     {
-        let _ = blocks;
+        let _ = (blocks, small);
         object.set(FREED);
         object.set_age(UNTRACKED);
         // SAFETY: the value lies in a block that stays ours.
@@ -51,8 +51,14 @@ pub(crate) unsafe fn free(blocks: &mut Blocks, object: ObjectPtr) {
     {
         let _ = (FREED, UNTRACKED);
         // SAFETY: by the caller's word.
-        let freed = unsafe { blocks.free(object.address()) };
-        debug_assert!(freed, "a block of another heap");
+        unsafe {
+            if small {
+                blocks.free_small(object.address());
+            } else {
+                let freed = blocks.free(object.address());
+                debug_assert!(freed, "a block of another heap");
+            }
+        }
     }
 }
 

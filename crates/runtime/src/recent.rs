@@ -22,6 +22,8 @@ const WORDS_PER_SLOT: usize = SLOT_BYTES / WORD_BYTES; // 16
 /// Generations with bits: 0 and 1.
 pub(crate) const GENERATIONS: usize = 2;
 
+/// The hot fields stand first.
+#[repr(C)]
 pub(crate) struct Recent {
     base: *mut u8,
     bits: [*mut u64; GENERATIONS],
