@@ -141,3 +141,29 @@ fn holes_of_one_slot_do_not_make_pools_of_several_take_an_arena_each() {
     assert!(heap.stats().arenas <= arenas + 2, "{} arenas, then {}", arenas, heap.stats().arenas);
     heap.check().unwrap();
 }
+
+/// What `free` asks and `free_small` takes for granted makes no difference.
+#[test]
+fn small_blocks_freed_without_questions() {
+    let range = Range::reserve(64 << 20).unwrap();
+    let mut heap = Heap::new(range).unwrap();
+    let mut state = 7;
+    for round in 0..50 {
+        let count = [1, 3, 2000][round % 3];
+        let mut blocks: Vec<*mut u8> = (0..count).map(|_| heap.alloc(random(&mut state) as usize % 512 + 1)).collect();
+        while !blocks.is_empty() {
+            let block = blocks.swap_remove(random(&mut state) as usize % blocks.len());
+            // SAFETY: a live block of this heap, of at most 512 bytes.
+            unsafe { heap.free_small(block) };
+            if blocks.len() % 100 < 2 {
+                heap.check().unwrap();
+                assert_eq!(heap.live_blocks(), blocks.len());
+            }
+        }
+    }
+    heap.trim();
+    assert_eq!(heap.held_bytes(), 0);
+    drop(heap);
+    // SAFETY: the only heap is gone.
+    unsafe { range.release() };
+}
