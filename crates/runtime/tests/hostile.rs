@@ -7,7 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
-use heapkeeper::{Finalize, Gc, Generation, Heap, Trace, Weak};
+use heapkeeper::{Finalize, Gc, Generation, Heap, Interner, Trace, Weak};
 use support::{OnDrop, leaving, on_heap};
 
 /// The message of a panic.
@@ -448,4 +448,94 @@ fn the_last_heap_goes_in_the_middle_of_things() {
     assert!(weak.upgrade().is_some());
     drop(heap);
     assert!(weak.upgrade().is_none());
+}
+
+/// A chain so deep that some of it waits to be freed, while code that runs then looks at what waits.
+#[test]
+fn what_waits_to_be_freed_is_out_of_reach() {
+    #[derive(Trace)]
+    struct Link {
+        next: Option<Gc<Link>>,
+        name: Option<Gc<String>>,
+        /// Runs when `next` and `name` are gone, or wait.
+        #[trace(skip)]
+        _code: OnDrop,
+    }
+    // With 51 the one that waits comes first in the order of a collection.
+    let test = |heap: &Heap, length: usize| {
+        let names = Rc::new(Interner::<String>::new(heap));
+        let waited = Rc::new(Cell::new(0));
+        let mut list = None;
+        for i in 0..length {
+            let next: Option<Gc<Link>> = list;
+            let weak = next.as_ref().map_or_else(Weak::new, Gc::downgrade);
+            let name = format!("link {i}");
+            let (heap_here, names_here, waited, wanted) = (heap.clone(), names.clone(), waited.clone(), name.clone());
+            let code = OnDrop::new(move || {
+                assert!(weak.upgrade().is_none() && weak.is_empty());
+                assert!(names_here.find(&wanted).is_none());
+                let waits = names_here.stats().distinct > 0;
+                waited.set(waited.get() + u32::from(waits));
+                if (i % 10 == 0 || i == 1) && !heap_here.is_collecting() {
+                    // What a collection frees is freed when it is over, however deep it started.
+                    let before = heap_here.stats().objects;
+                    looped(&heap_here, || ());
+                    drop(trap(&heap_here, || ()));
+                    heap_here.collect(Generation::Old);
+                    assert!(
+                        heap_here.stats().objects <= before && heap_here.objects(None).iter().all(|o| !o.is_dead())
+                    );
+                    heap_here.check().unwrap();
+                }
+            });
+            list = Some(heap.alloc(Link { next, name: Some(names.intern(name)), _code: code }));
+        }
+        assert!(list.as_ref().is_some_and(|link| link.next.is_some() && link.name.is_some()));
+        drop(list);
+        assert!(waited.get() > 0, "nothing waited");
+        assert_eq!(names.stats().distinct, 0);
+    };
+    for length in [51, 52, 100, 500] {
+        on_heap(|heap| test(heap, length));
+    }
+}
+
+/// A weak reference to trash that outlives its own clearing: made by a `Drop`, to a neighbour that is still whole.
+#[test]
+fn weak_references_to_neighbours_that_are_dropped_later() {
+    thread_local!(static MADE: RefCell<Vec<Weak<Clique>>> = const { RefCell::new(Vec::new()) });
+    #[derive(Trace)]
+    struct Clique(RefCell<Vec<Gc<Clique>>>);
+    impl Drop for Clique {
+        fn drop(&mut self) {
+            for other in self.0.get_mut() {
+                MADE.with_borrow_mut(|made| made.push(Gc::downgrade(other)));
+                let called = Gc::downgrade_with(other, |_| panic!("callbacks of late weak references are not called"));
+                MADE.with_borrow_mut(|made| made.push(called));
+            }
+        }
+    }
+    on_heap(|heap| {
+        let all = [0; 3].map(|_| heap.alloc(Clique(RefCell::default())));
+        all.iter().for_each(|from| from.0.borrow_mut().extend(all.iter().cloned()));
+        drop(all);
+        assert_eq!(heap.collect(Generation::Old).collected, 3);
+        // Others in their places must not be taken for them.
+        let _others = [0; 3].map(|_| heap.alloc(Clique(RefCell::default())));
+        MADE.with_borrow(|made| assert!(made.len() == 18 && made.iter().all(|weak| weak.upgrade().is_none())));
+        assert_eq!(heap.stats().panics, 0);
+        MADE.take();
+    });
+}
+
+/// Heaps whose objects outlive them give everything back, their numbers too: there are 4095.
+#[test]
+fn heaps_that_their_objects_outlive_go_with_them() {
+    for i in 0..4200 {
+        let heap = Heap::new();
+        let (leaf, list) = (heap.alloc(i), trap(&heap, || ()));
+        list.to.borrow_mut().push(trap(&heap, || ()));
+        drop(heap);
+        drop((leaf, list));
+    }
 }
