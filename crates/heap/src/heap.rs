@@ -14,7 +14,7 @@ use core::ptr;
 
 use crate::arena::NO_ARENA;
 use crate::observe::{Observer, UNOBSERVED};
-use crate::pool::{Block, PoolPtr, no_pool};
+use crate::pool::{Block, Pool, PoolPtr, no_pool};
 use crate::range::Range;
 use crate::size::{CLASSES, SLOT_SHIFT, SLOTS_PER_ARENA, SMALL_MAX_BYTES};
 
@@ -120,8 +120,8 @@ impl Heap {
             let block = block.cast::<Block>();
             (*block).next = (*pool).free;
             (*pool).free = block;
-            (*pool).used -= 1;
-            if (*pool).used <= (*pool).slow_at {
+            let used = Pool::one_less(pool);
+            if used <= (*pool).slow_at {
                 self.freed_slow(pool, block);
             }
         }
@@ -144,9 +144,9 @@ impl Heap {
             let block = block.cast::<Block>();
             (*block).next = (*pool).free;
             (*pool).free = block;
-            (*pool).used -= 1;
+            let used = Pool::one_less(pool);
             // An empty pool that is its class's last one stays: nothing is to do for it, and it may be so every time.
-            if (*pool).used <= (*pool).slow_at && !((*pool).slow_at == 0 && (*pool).is_alone()) {
+            if used <= (*pool).slow_at && !((*pool).slow_at == 0 && (*pool).is_alone()) {
                 self.freed_slow(pool, block);
             }
         }
