@@ -41,7 +41,7 @@ fn main() -> ExitCode {
     let mut done = 0;
     while done < operations {
         done += soak.round(ROUND.min(operations - done));
-        if soak.rounds % CHECK_ROUNDS == 0 || done == operations {
+        if soak.rounds.is_multiple_of(CHECK_ROUNDS) || done == operations {
             soak.check(range);
         }
         progress.show(done);

@@ -9,12 +9,17 @@
 //! Where that part is not to be had (smaller address spaces, kernels before 4.17, emulators), a claim is an ordinary mapping
 //! as a whole.
 //!
-//! Invariant: `[start, start + mapped_bytes)` is mapped; `mapped_bytes <= bytes`. Called under the range's lock.
+//! [`Claim`] is one such stretch, [`Claims`] are those of a range: its arenas and the tables beside them, which grow together.
+//!
+//! Invariants: `[start, start + mapped_bytes)` is mapped; `mapped_bytes <= bytes`; all tables have entries for the arenas that
+//! are mapped. Called under the range's lock.
 
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
+use crate::arena::Arena;
 use crate::os::{self, Access};
-use crate::size::ARENA_BYTES;
+use crate::pool::Pool;
+use crate::size::{ARENA_BYTES, ARENA_SHIFT, SLOTS_PER_ARENA, round_up};
 
 /// Where claims lie: 32 TiB to 80 TiB. On x86-64 and on AArch64 with 48 bits, Linux puts programs at 85 TiB or at the
 /// bottom, and libraries, stacks and mappings below 128 TiB (256 TiB), top down.
@@ -36,6 +41,12 @@ fn first_or(end: usize) -> usize {
     let random = os::random() ^ ((&raw const END).addr() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     FIRST + (random % SPREAD_ARENAS) as usize * ARENA_BYTES
 }
+
+/// The range grows by so many arenas at least: **32**, 64 MiB.
+pub(crate) const GROW_ARENAS: usize = 32;
+
+/// Side tables that a range can have.
+const MAX_SIDE_TABLES: usize = 16;
 
 /// A claimed stretch of address space. Released by hand: nobody knows here who still refers to it.
 #[derive(Debug, Clone, Copy)]
@@ -125,5 +136,119 @@ impl Claim {
     pub(crate) unsafe fn release(self) {
         // SAFETY: by the caller's word.
         unsafe { os::release(self.start, self.mapped_bytes) };
+    }
+}
+
+/// All address space of a range.
+pub(crate) struct Claims {
+    pub(crate) arenas: Claim,
+    pub(crate) arena_table: Claim,
+    pub(crate) pool_table: Claim,
+    /// With their bytes for each slot.
+    side_tables: [Option<(Claim, usize)>; MAX_SIDE_TABLES],
+}
+
+impl Claims {
+    /// Claim room for `arenas` arenas and the range's tables. `None` if there is none.
+    pub(crate) fn take(arenas: usize, page_bytes: usize) -> Option<Claims> {
+        let claim = |bytes_per_arena: usize, access| {
+            let pages = |arenas: usize| round_up(arenas * bytes_per_arena, page_bytes);
+            Claim::take(pages(arenas)?, pages(GROW_ARENAS.min(arenas))?, access)
+        };
+        let arena_table = claim(size_of::<Arena>(), Access::Table)?;
+        let Some(pool_table) = claim(SLOTS_PER_ARENA * size_of::<Pool>(), Access::Table) else {
+            // SAFETY: nobody knows of it yet.
+            unsafe { arena_table.release() };
+            return None;
+        };
+        let Some(arenas) = claim(ARENA_BYTES, Access::None) else {
+            // SAFETY: as above.
+            unsafe {
+                arena_table.release();
+                pool_table.release();
+            }
+            return None;
+        };
+        let mut claims = Claims { arenas, arena_table, pool_table, side_tables: [None; MAX_SIDE_TABLES] };
+        // Where only some of them have a place to grow in, the tables follow the arenas.
+        if !claims.grow(claims.mapped_arenas(), page_bytes) {
+            // SAFETY: as above.
+            unsafe { claims.release() };
+            return None;
+        }
+        Some(claims)
+    }
+
+    /// Map what `arenas` arenas need. False, and nothing done, if the kernel refuses any of it.
+    pub(crate) fn grow(&mut self, arenas: usize, page_bytes: usize) -> bool {
+        let before = self.mapped_arenas();
+        let done = self.each(page_bytes, |claim, pages| claim.grow(pages(arenas)));
+        if !done {
+            self.each(page_bytes, |claim, pages| {
+                // SAFETY: nobody was told of what lies beyond.
+                unsafe { claim.shrink(pages(before)) };
+                true
+            });
+        }
+        done
+    }
+
+    /// Do `work` with each claim, and with what tells how many bytes of it so many arenas need; until it says false.
+    fn each(&mut self, page_bytes: usize, mut work: impl FnMut(&mut Claim, &dyn Fn(usize) -> usize) -> bool) -> bool {
+        let side_tables = self.side_tables.iter_mut().flatten();
+        let claims = [
+            (&mut self.arenas, ARENA_BYTES),
+            (&mut self.arena_table, size_of::<Arena>()),
+            (&mut self.pool_table, SLOTS_PER_ARENA * size_of::<Pool>()),
+        ];
+        claims
+            .into_iter()
+            .chain(side_tables.map(|(claim, bytes_per_slot)| (claim, SLOTS_PER_ARENA * *bytes_per_slot)))
+            .all(|(claim, bytes)| work(claim, &|arenas| (arenas * bytes).next_multiple_of(page_bytes)))
+    }
+
+    /// Arenas that are mapped.
+    pub(crate) fn mapped_arenas(&self) -> usize {
+        self.arenas.mapped_bytes() >> ARENA_SHIFT
+    }
+
+    /// Give all of it back.
+    ///
+    /// # Safety
+    /// Nothing refers to any of it any more.
+    pub(crate) unsafe fn release(self) {
+        // SAFETY: by the caller's word.
+        unsafe {
+            self.arenas.release();
+            self.pool_table.release();
+            self.arena_table.release();
+        }
+    }
+    /// Claim a table with `bytes_per_slot` bytes for each slot of `arenas` arenas. Where it starts; `None` if there is no room.
+    pub(crate) fn add_side_table(
+        &mut self,
+        arenas: usize,
+        bytes_per_slot: usize,
+        page_bytes: usize,
+    ) -> Option<*mut u8> {
+        let mapped = self.mapped_arenas();
+        let place = self.side_tables.iter_mut().find(|place| place.is_none())?;
+        let bytes = |arenas: usize| round_up((arenas * SLOTS_PER_ARENA).checked_mul(bytes_per_slot)?, page_bytes);
+        let claim = Claim::take(bytes(arenas)?, bytes(mapped)?, Access::Table)?;
+        *place = Some((claim, bytes_per_slot));
+        Some(claim.start())
+    }
+
+    /// Give the side table at `start` back.
+    ///
+    /// # Safety
+    /// Nobody uses it afterwards.
+    pub(crate) unsafe fn remove_side_table(&mut self, start: *mut u8) {
+        let mut places = self.side_tables.iter_mut();
+        let place = places.find(|place| place.is_some_and(|(claim, _)| claim.start() == start));
+        if let Some((claim, _)) = place.and_then(Option::take) {
+            // SAFETY: by the caller's word.
+            unsafe { claim.release() };
+        }
     }
 }

@@ -26,7 +26,7 @@ use core::sync::atomic::{
 };
 
 use crate::arena::Arena;
-use crate::claim::Claim;
+use crate::claim::{Claims, GROW_ARENAS};
 use crate::lock::Lock;
 use crate::os::{self, Access};
 use crate::policy::Policy;
@@ -42,12 +42,6 @@ const MIN_RESERVE_BYTES: usize = 8 * ARENA_BYTES;
 
 /// Largest reservation: 32 TiB, so that slots have 32-bit numbers.
 const MAX_RESERVE_BYTES: usize = (1 << 31) * SLOT_BYTES;
-
-/// The range grows by so many arenas at least: **32**, 64 MiB.
-const GROW_ARENAS: usize = 32;
-
-/// Side tables that a range can have.
-const MAX_SIDE_TABLES: usize = 16;
 
 /// Beyond the limit, small blocks may take this much more once a request has been refused, so that whoever handles the
 /// refusal can: **1 MiB**, or a sixteenth of the limit where that is less.
@@ -148,92 +142,6 @@ pub(crate) struct State {
     heaps: [u64; MAX_HEAPS / 64],
     handler: Option<LimitHandler>,
     claims: Claims,
-}
-
-/// All address space of a range.
-struct Claims {
-    arenas: Claim,
-    arena_table: Claim,
-    pool_table: Claim,
-    /// With their bytes for each slot.
-    side_tables: [Option<(Claim, usize)>; MAX_SIDE_TABLES],
-}
-
-impl Claims {
-    fn take(arenas: usize, page_bytes: usize) -> Option<Claims> {
-        let claim = |bytes_per_arena: usize, access| {
-            let pages = |arenas: usize| round_up(arenas * bytes_per_arena, page_bytes);
-            Claim::take(pages(arenas)?, pages(GROW_ARENAS.min(arenas))?, access)
-        };
-        let arena_table = claim(size_of::<Arena>(), Access::Table)?;
-        let Some(pool_table) = claim(SLOTS_PER_ARENA * size_of::<Pool>(), Access::Table) else {
-            // SAFETY: nobody knows of it yet.
-            unsafe { arena_table.release() };
-            return None;
-        };
-        let Some(arenas) = claim(ARENA_BYTES, Access::None) else {
-            // SAFETY: as above.
-            unsafe {
-                arena_table.release();
-                pool_table.release();
-            }
-            return None;
-        };
-        let mut claims = Claims { arenas, arena_table, pool_table, side_tables: [None; MAX_SIDE_TABLES] };
-        // Where only some of them have a place to grow in, the tables follow the arenas.
-        if !claims.grow(claims.mapped_arenas(), page_bytes) {
-            // SAFETY: as above.
-            unsafe { claims.release() };
-            return None;
-        }
-        Some(claims)
-    }
-
-    /// Map what `arenas` arenas need. False, and nothing done, if the kernel refuses any of it.
-    fn grow(&mut self, arenas: usize, page_bytes: usize) -> bool {
-        let before = self.mapped_arenas();
-        let done = self.each(page_bytes, |claim, pages| claim.grow(pages(arenas)));
-        if !done {
-            self.each(page_bytes, |claim, pages| {
-                // SAFETY: nobody was told of what lies beyond.
-                unsafe { claim.shrink(pages(before)) };
-                true
-            });
-        }
-        done
-    }
-
-    /// Do `work` with each claim, and with what tells how many bytes of it so many arenas need; until it says false.
-    fn each(&mut self, page_bytes: usize, mut work: impl FnMut(&mut Claim, &dyn Fn(usize) -> usize) -> bool) -> bool {
-        let side_tables = self.side_tables.iter_mut().flatten();
-        let claims = [
-            (&mut self.arenas, ARENA_BYTES),
-            (&mut self.arena_table, size_of::<Arena>()),
-            (&mut self.pool_table, SLOTS_PER_ARENA * size_of::<Pool>()),
-        ];
-        claims
-            .into_iter()
-            .chain(side_tables.map(|(claim, bytes_per_slot)| (claim, SLOTS_PER_ARENA * *bytes_per_slot)))
-            .all(|(claim, bytes)| work(claim, &|arenas| (arenas * bytes).next_multiple_of(page_bytes)))
-    }
-
-    /// Arenas that are mapped.
-    fn mapped_arenas(&self) -> usize {
-        self.arenas.mapped_bytes() >> ARENA_SHIFT
-    }
-
-    /// Give all of it back.
-    ///
-    /// # Safety
-    /// Nothing refers to any of it any more.
-    unsafe fn release(self) {
-        // SAFETY: by the caller's word.
-        unsafe {
-            self.arenas.release();
-            self.pool_table.release();
-            self.arena_table.release();
-        }
-    }
 }
 
 // SAFETY: the tables of free arenas and `state` change under `lock` only; descriptors of owned arenas and their slots
@@ -359,14 +267,7 @@ impl Range {
 
     /// Address space for a table with `bytes_per_slot` bytes for each slot; grows with the range.
     pub(crate) fn add_side_table(&self, bytes_per_slot: usize) -> Option<*mut u8> {
-        self.with_state(|state| {
-            let place = state.claims.side_tables.iter_mut().find(|place| place.is_none())?;
-            let bytes =
-                |arenas: usize| round_up((arenas * SLOTS_PER_ARENA).checked_mul(bytes_per_slot)?, self.page_bytes);
-            let claim = Claim::take(bytes(self.arenas)?, bytes(self.arenas())?, Access::Table)?;
-            *place = Some((claim, bytes_per_slot));
-            Some(claim.start())
-        })
+        self.with_state(|state| state.claims.add_side_table(self.arenas, bytes_per_slot, self.page_bytes))
     }
 
     /// Give the side table at `start` back.
@@ -374,14 +275,8 @@ impl Range {
     /// # Safety
     /// Nobody uses it afterwards.
     pub(crate) unsafe fn remove_side_table(&self, start: *mut u8) {
-        self.with_state(|state| {
-            let mut places = state.claims.side_tables.iter_mut();
-            let place = places.find(|place| place.is_some_and(|(claim, _)| claim.start() == start));
-            if let Some((claim, _)) = place.and_then(Option::take) {
-                // SAFETY: by the caller's word.
-                unsafe { claim.release() };
-            }
-        });
+        // SAFETY: by the caller's word.
+        self.with_state(|state| unsafe { state.claims.remove_side_table(start) });
     }
 
     /// Whether `address` lies in a mapped arena of this range, in use or not.

@@ -40,7 +40,7 @@ fn random_churn_keeps_contents_and_invariants() {
     };
     for step in 0..200_000 {
         let r = random(&mut seed);
-        if live.len() < 2000 || r % 3 == 0 {
+        if live.len() < 2000 || r.is_multiple_of(3) {
             let shift = (r >> 8) % 22;
             let n = 1 + (random(&mut seed) as usize & ((1 << shift) - 1));
             let p = if r & 64 == 0 { heap.alloc_zeroed(n) } else { heap.alloc(n) };
@@ -56,7 +56,7 @@ fn random_churn_keeps_contents_and_invariants() {
             let i = (r >> 16) as usize % live.len();
             let (p, n, tag) = live[i];
             check(p, n, tag);
-            if r % 5 == 0 {
+            if r.is_multiple_of(5) {
                 let m = 1 + (random(&mut seed) as usize & ((1 << ((r >> 40) % 22)) - 1));
                 let q = unsafe { heap.realloc(p, m) };
                 check(q, n.min(m), tag);
@@ -128,7 +128,7 @@ fn holes_of_one_slot_do_not_make_pools_of_several_take_an_arena_each() {
         blocks.push(heap.alloc(512));
     }
     for (i, block) in blocks.iter().enumerate() {
-        if i / class.capacity_blocks() % 2 == 0 {
+        if (i / class.capacity_blocks()).is_multiple_of(2) {
             assert!(unsafe { heap.free(*block) });
         }
     }

@@ -80,7 +80,7 @@ impl Heap {
             let mut block: *mut Block = (*pool).free;
             while !block.is_null() && count <= carved {
                 let offset = block.addr().wrapping_sub(start);
-                if offset % block_bytes != 0 || offset / block_bytes >= carved {
+                if !offset.is_multiple_of(block_bytes) || offset / block_bytes >= carved {
                     return (set, usize::MAX);
                 }
                 let i = offset / block_bytes;

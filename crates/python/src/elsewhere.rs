@@ -163,11 +163,10 @@ unsafe fn free_ours(_domain: Domain, block: *mut c_void) {
         if interpreter::may_use_main() && hosts::main().free(block.cast()) {
             return;
         }
-        if let Some(hosts::Served::Own(heap)) = (!hosts::only_main()).then(hosts::served) {
-            if (*heap).free(block.cast()) {
+        if let Some(hosts::Served::Own(heap)) = (!hosts::only_main()).then(hosts::served)
+            && (*heap).free(block.cast()) {
                 return;
             }
-        }
     }
     STRAY.fetch_add(1, Relaxed);
 }

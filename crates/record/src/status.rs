@@ -53,7 +53,7 @@ pub struct HeapStatus {
     pub resident_bytes: u64,
     /// Bytes given back to the OS so far, in total.
     pub returned_bytes: u64,
-    /// Address space reserved.
+    /// Address space mapped for arenas; grows in steps.
     pub reserved_bytes: u64,
     /// Bytes requested from the heap so far, in total.
     pub allocated_bytes: u64,

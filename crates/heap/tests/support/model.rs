@@ -191,7 +191,7 @@ impl Model {
             assert!(requested == 0 && tenant.heap.held_bytes() <= held, "a refused request left a trace");
             return;
         }
-        assert!(block.addr() % align == 0 && block.addr() % 16 == 0, "{block:?} is not aligned to {align}");
+        assert!(block.addr().is_multiple_of(align) && block.addr().is_multiple_of(16), "{block:?} is not aligned to {align}");
         assert!(requested >= bytes && (align > 16 || requested == bytes), "{requested} requested for {bytes}");
         tenant.expect_allocated(block, requested);
         tenant.expect_freed(None);
@@ -203,7 +203,7 @@ impl Model {
     /// Take a block into the books.
     fn add(&mut self, heap: usize, block: *mut u8, bytes: usize) {
         let usable = self.tenants[heap].heap.usable_bytes(block);
-        assert!(usable >= bytes.max(1) && usable % 16 == 0, "{usable} usable bytes for {bytes}");
+        assert!(usable >= bytes.max(1) && usable.is_multiple_of(16), "{usable} usable bytes for {bytes}");
         let start = block.addr();
         assert!(self.range.contains(block) && self.range.contains(block.wrapping_add(usable - 1)));
         if let Some((before, length)) = self.taken.range(..start + usable).next_back() {
