@@ -9,7 +9,7 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use heapkeeper_gc::{Collector, Generation, ObjectModel, Trash, Visitor};
+use heapkeeper_gc::{Collector, Generation, Graph, ObjectModel, Trash, Visitor};
 use heapkeeper_heap::{Heap, Range};
 
 /// References of an object: 64 bytes with the header.
@@ -96,7 +96,7 @@ impl Objects {
 }
 
 // SAFETY: references are counted by `link`, and visited from the same array; nothing unwinds.
-unsafe impl ObjectModel for Objects {
+unsafe impl Graph for Objects {
     type Ref = ObjectPtr;
 
     fn address(object: ObjectPtr) -> *mut u8 {
@@ -107,6 +107,25 @@ unsafe impl ObjectModel for Objects {
         ObjectPtr(address.cast())
     }
 
+    #[inline]
+    fn refcount(&self, object: ObjectPtr) -> usize {
+        // SAFETY: as above.
+        unsafe { (*object.0).refcount }
+    }
+
+    #[inline]
+    fn trace(&self, object: ObjectPtr, visitor: &mut impl Visitor<ObjectPtr>) {
+        // SAFETY: as above.
+        for child in unsafe { (*object.0).references } {
+            if !child.is_null() {
+                visitor.visit(ObjectPtr(child));
+            }
+        }
+    }
+}
+
+// SAFETY: as above.
+unsafe impl ObjectModel for Objects {
     fn heap(&self) -> &Heap {
         &self.heap
     }
@@ -146,22 +165,6 @@ unsafe impl ObjectModel for Objects {
         // Nothing here lives in generation 1 when it is collected.
         let _ = oldest;
         self.young.iter().for_each(|object| visit(ObjectPtr(*object)));
-    }
-
-    #[inline]
-    fn refcount(&self, object: ObjectPtr) -> usize {
-        // SAFETY: as above.
-        unsafe { (*object.0).refcount }
-    }
-
-    #[inline]
-    fn trace(&self, object: ObjectPtr, visitor: &mut impl Visitor<ObjectPtr>) {
-        // SAFETY: as above.
-        for child in unsafe { (*object.0).references } {
-            if !child.is_null() {
-                visitor.visit(ObjectPtr(child));
-            }
-        }
     }
 
     fn set_generation(&mut self, object: ObjectPtr, generation: Generation) {

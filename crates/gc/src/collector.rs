@@ -7,11 +7,13 @@
 
 use heapkeeper_heap::{Heap, Range};
 
-use crate::count::{Counted, LISTED, candidate, count_heap, count_list};
-use crate::mark::{Marked, mark_heap, mark_list};
-use crate::model::{Generation, ObjectModel, Outcome};
+use crate::count::{Counted, LISTED, count_list};
+use crate::mark::{Marked, mark_list};
+use crate::model::{Generation, MIN_OBJECT_BYTES, ObjectModel, Outcome};
 use crate::pace::Pace;
 use crate::scratch::{Scratch, Tables};
+use crate::search::Search;
+use crate::space::Outside;
 use crate::telemetry::Telemetry;
 
 /// The state of collection of one heap. Its object model owns it: see [`ObjectModel::collector`].
@@ -39,7 +41,7 @@ struct Found {
 }
 
 impl Collector {
-    /// A collector for heaps of `range`. `None` if there is no address space for its scratch (11/32 of the range).
+    /// A collector for heaps of `range`. `None` if there is no address space for its scratch (3/8 of the range).
     pub fn new(range: &'static Range) -> Option<Collector> {
         let tables = Tables::reserve(range)?;
         let scratch = tables.scratch();
@@ -155,7 +157,7 @@ impl Collector {
         stats.uncollectable += outcome.uncollectable as u64;
         stats.resurrected += outcome.resurrected as u64;
         stats.assumed_reachable += found.counted.assumed as u64;
-        stats.repeated_sweeps += found.marked.sweeps as u64 - 1;
+        stats.repeated_sweeps += found.marked.repeated_sweeps as u64;
     }
 
     /// Do `work`, and add its time to the phase that `of` names.
@@ -193,7 +195,7 @@ impl Collector {
         let list = model.collector().tables.scratch().list;
         let mut length = 0;
         model.heap().visit_live(|block| {
-            if block.block_bytes >= crate::model::MIN_OBJECT_BYTES
+            if block.block_bytes >= MIN_OBJECT_BYTES
                 && let Some(object) = model.object(block.address)
                 && model.generation(object).is_some_and(&which)
             {
@@ -234,8 +236,7 @@ fn promote_all<M: ObjectModel>(model: &mut M, oldest: Generation) -> Found {
                 });
             }
             model.collector_mut().pace.survived(oldest, candidates);
-            let marked = Marked { sweeps: 1, ..Marked::default() };
-            Found { counted: Counted { candidates, assumed: 0 }, marked, trash: 0, listed }
+            Found { counted: Counted { candidates, assumed: 0 }, marked: Marked::default(), trash: 0, listed }
         },
     )
 }
@@ -244,26 +245,32 @@ fn promote_all<M: ObjectModel>(model: &mut M, oldest: Generation) -> Found {
 /// 0, and all survivors in generation 2.
 fn find_in_heap<M: ObjectModel>(model: &mut M) -> Found {
     let scratch = model.collector().scratch;
-    let stack = scratch.stack_for(model.heap().held_bytes());
-    let counted = Collector::phase(model, |times| &mut times.count_ns, |model| count_heap(model, &scratch));
-    let marked = Collector::phase(model, |times| &mut times.mark_ns, |model| mark_heap(model, scratch.counters, stack));
+    let mut search = Search::new(&scratch, model.heap().held_bytes(), Outside::NONE);
+    Collector::phase(
+        model,
+        |times| &mut times.walk_ns,
+        |model| {
+            model.heap().visit_live(|block| {
+                if candidate(model, block.address, block.block_bytes).is_some() {
+                    search.add(block.address);
+                }
+            });
+            search.added();
+        },
+    );
+    Collector::phase(model, |times| &mut times.count_ns, |model| search.count(model));
+    Collector::phase(model, |times| &mut times.mark_ns, |model| search.mark(model));
     Collector::phase(
         model,
         |times| &mut times.walk_ns,
         |model| {
             let list = scratch.list;
             let mut trash = 0;
-            // Who was traced once and only once was reached.
-            if marked.sweeps > 1 || marked.traced < counted.candidates {
-                model.heap().visit_live(|block| {
-                    if scratch.counters.of(block.address) == 0
-                        && candidate(model, block.address, block.block_bytes).is_some()
-                    {
-                        list.set(trash, block.address);
-                        trash += 1;
-                    }
-                });
-            }
+            search.for_each_unreached(|address| {
+                list.set(trash, address);
+                trash += 1;
+            });
+            model.collector_mut().tables.clear_bits();
             model.collector_mut().tables.clear_counters();
             (0..trash).for_each(|i| scratch.counters.put(list.get(i), LISTED));
             let mut listed = trash;
@@ -277,10 +284,20 @@ fn find_in_heap<M: ObjectModel>(model: &mut M) -> Found {
                 // SAFETY: no program code ran since the model listed them.
                 model.set_generation(unsafe { M::at(list.get(i)) }, Generation::Old);
             }
-            model.collector_mut().pace.survived(Generation::Old, counted.candidates - trash);
-            Found { counted, marked, trash, listed }
+            model.collector_mut().pace.survived(Generation::Old, search.candidates() - trash);
+            Found { counted: search.counted(), marked: search.marked(), trash, listed }
         },
     )
+}
+
+/// The tracked object in a live block, unless it is frozen.
+#[inline(always)]
+fn candidate<M: ObjectModel>(model: &M, block: *mut u8, block_bytes: usize) -> Option<M::Ref> {
+    if block_bytes < MIN_OBJECT_BYTES {
+        return None;
+    }
+    let object = model.object(block)?;
+    model.generation(object).is_some_and(|generation| generation != Generation::Permanent).then_some(object)
 }
 
 /// The passes of a young collection. Afterwards as for a full one, with survivors in the generation after `oldest`.

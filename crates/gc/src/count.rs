@@ -4,7 +4,7 @@
 //! external(o) = refcount(o) − references to o from candidates,    0 ≤ external(o) ≤ refcount(o)
 //! ```
 //!
-//! Over the whole heap it is **one** pass in address order: each candidate adds its refcount to its own counter and takes
+//! Over the candidates of a search it is **one** pass in address order: each adds its refcount to its own counter and takes
 //! one from each child's, modulo 2¹⁶. The order does not matter, intermediate values may wrap, and the result is external
 //! modulo 2¹⁶: exact for refcounts below 2¹⁶. With larger ones a result above zero still proves a reference from elsewhere;
 //! zero proves nothing, and these objects are counted again one by one.
@@ -15,8 +15,12 @@
 //! Objects of large refcount stand in a small table. Those it has no room for count as held from elsewhere, which is
 //! always safe: they float until others are gone. Telemetry says how many.
 
-use crate::model::{Generation, MIN_OBJECT_BYTES, ObjectModel, Visitor};
+use core::marker::PhantomData;
+
+use crate::model::{Graph, Visitor};
 use crate::scratch::{Counters, List, Scratch};
+use crate::search::Search;
+use crate::space::Space;
 
 /// Over a list: a candidate that no reference from elsewhere is known to reach, and one that is reached.
 pub(crate) const LISTED: u16 = 1;
@@ -39,21 +43,6 @@ pub(crate) struct Counted {
     pub(crate) assumed: usize,
 }
 
-/// The tracked object in a live block, unless it is frozen.
-#[inline(always)]
-pub(crate) fn candidate<M: ObjectModel>(model: &M, block: *mut u8, block_bytes: usize) -> Option<M::Ref> {
-    if block_bytes < MIN_OBJECT_BYTES {
-        return None;
-    }
-    model.object(block).filter(|object| is_candidate(model, *object))
-}
-
-/// Whether a full collection considers this object.
-#[inline(always)]
-pub(crate) fn is_candidate<M: ObjectModel>(model: &M, object: M::Ref) -> bool {
-    model.generation(object).is_some_and(|generation| generation != Generation::Permanent)
-}
-
 /// The table of large counts: pairs of an object's address and its count, sorted by address. Lies in the stack's memory,
 /// which marking needs only later.
 struct Large {
@@ -63,20 +52,26 @@ struct Large {
 }
 
 impl Large {
-    fn new(scratch: &Scratch) -> Large {
-        Large { pairs: scratch.stack, length: 0, refused: 0 }
+    fn new(stack: List) -> Large {
+        Large { pairs: stack, length: 0, refused: 0 }
     }
 
-    /// Addresses come in rising order.
+    /// Addresses come in rising order, but for those elsewhere.
     #[cold]
     fn note(&mut self, address: *mut u8, refcount: usize) {
         if self.length == LARGE_ENTRIES {
             self.refused += 1;
             return;
         }
-        self.pairs.set(2 * self.length, address);
+        let mut i = self.length;
+        while i > 0 && self.address(i - 1).addr() > address.addr() {
+            self.pairs.set(2 * i, self.address(i - 1));
+            self.set_count(i, self.count(i - 1));
+            i -= 1;
+        }
+        self.pairs.set(2 * i, address);
+        self.set_count(i, refcount);
         self.length += 1;
-        self.set_count(self.length - 1, refcount);
     }
 
     fn address(&self, i: usize) -> *mut u8 {
@@ -108,62 +103,65 @@ impl Large {
     }
 }
 
-/// Count over the whole heap. Afterwards the counter of each candidate is 0 if and only if external = 0; counters of other
-/// blocks hold anything.
-pub(crate) fn count_heap<M: ObjectModel>(model: &M, scratch: &Scratch) -> Counted {
-    let counters = scratch.counters;
-    let mut large = Large::new(scratch);
+/// Count over all candidates of a search that are unreached. Afterwards the counter of each is 0 if and only if external = 0.
+/// Counters of other objects are 0.
+pub(crate) fn count<G: Graph>(graph: &G, search: &Search<'_>) -> Counted {
+    let mut large = Large::new(search.stack);
     let mut candidates = 0;
-    model.heap().visit_live(|block| {
-        let Some(object) = candidate(model, block.address, block.block_bytes) else { return };
+    search.visit_unreached(|place, address| {
+        // SAFETY: candidates are alive.
+        let object = unsafe { G::at(address) };
         candidates += 1;
-        let refcount = model.refcount(object);
+        let refcount = graph.refcount(object);
         if refcount >= LARGE {
-            large.note(block.address, refcount);
+            large.note(address, refcount);
         }
-        if let Some(own) = counters.index(block.address) {
-            counters.set(own, counters.get(own).wrapping_add(refcount as u16));
-        }
-        model.trace(object, &mut SubtractWrapping::<M> { counters, model: core::marker::PhantomData });
+        place.set_counter(place.counter().wrapping_add(refcount as u16));
+        graph.trace(object, &mut SubtractWrapping::<G> { space: &search.space, graph: PhantomData });
     });
     if large.length > 0 {
-        count_large(model, counters, &mut large);
+        count_large(graph, search, &mut large);
     }
     Counted { candidates, assumed: large.refused }
 }
 
 /// Decide for the large refcounts that came out as zero.
 #[cold]
-fn count_large<M: ObjectModel>(model: &M, counters: Counters, large: &mut Large) {
+fn count_large<G: Graph>(graph: &G, search: &Search<'_>, large: &mut Large) {
+    let put = |address: *mut u8, value| {
+        if let Some(place) = search.space.place(address) {
+            place.set_counter(value);
+        }
+    };
     if large.refused > 0 {
-        model.heap().visit_live(|block| {
-            let Some(object) = candidate(model, block.address, block.block_bytes) else { return };
-            if model.refcount(object) >= LARGE && large.find(block.address).is_none() {
-                counters.put(block.address, 1);
+        search.for_each_unreached(|address| {
+            // SAFETY: candidates are alive.
+            if graph.refcount(unsafe { G::at(address) }) >= LARGE && large.find(address).is_none() {
+                put(address, 1);
             }
         });
     }
-    if (0..large.length).all(|i| counters.of(large.address(i)) != 0) {
+    let is_known = |i: usize| search.space.place(large.address(i)).is_some_and(|place| place.counter() != 0);
+    if (0..large.length).all(is_known) {
         return;
     }
-    model.heap().visit_live(|block| {
-        if let Some(object) = candidate(model, block.address, block.block_bytes) {
-            model.trace(object, &mut SubtractLarge::<M> { large, model: core::marker::PhantomData });
-        }
+    search.for_each_unreached(|address| {
+        // SAFETY: candidates are alive.
+        graph.trace(unsafe { G::at(address) }, &mut SubtractLarge::<G> { large, graph: PhantomData });
     });
     for i in 0..large.length {
-        counters.put(large.address(i), u16::from(large.count(i) > 0));
+        put(large.address(i), u16::from(large.count(i) > 0));
     }
 }
 
 /// Count over the first `length` entries of the list, sorted by address. Afterwards the counter of each is [`LISTED`] if
 /// and only if external = 0, and more otherwise; counters of other objects are as they were.
-pub(crate) fn count_list<M: ObjectModel>(model: &M, scratch: &Scratch, length: usize) -> Counted {
+pub(crate) fn count_list<G: Graph>(graph: &G, scratch: &Scratch, length: usize) -> Counted {
     let (counters, list) = (scratch.counters, scratch.list);
-    let mut large = Large::new(scratch);
+    let mut large = Large::new(scratch.stack);
     for i in 0..length {
         // SAFETY: the list holds objects that are alive.
-        let refcount = model.refcount(unsafe { M::at(list.get(i)) });
+        let refcount = graph.refcount(unsafe { G::at(list.get(i)) });
         if refcount >= LARGE_LISTED {
             large.note(list.get(i), refcount);
             counters.put(list.get(i), ELSEWHERE);
@@ -173,8 +171,8 @@ pub(crate) fn count_list<M: ObjectModel>(model: &M, scratch: &Scratch, length: u
     }
     for i in 0..length {
         // SAFETY: as above.
-        let object = unsafe { M::at(list.get(i)) };
-        model.trace(object, &mut SubtractListed::<M> { counters, large: &large, model: core::marker::PhantomData });
+        let object = unsafe { G::at(list.get(i)) };
+        graph.trace(object, &mut SubtractListed::<G> { counters, large: &large, graph: PhantomData });
     }
     for i in 0..large.length {
         counters.put(large.address(i), LISTED + u16::from(large.count(i) > 0));
@@ -182,44 +180,46 @@ pub(crate) fn count_list<M: ObjectModel>(model: &M, scratch: &Scratch, length: u
     Counted { candidates: length, assumed: large.refused }
 }
 
-struct SubtractWrapping<M> {
-    counters: Counters,
-    model: core::marker::PhantomData<M>,
+struct SubtractWrapping<'a, G> {
+    space: &'a Space<'a>,
+    graph: PhantomData<G>,
 }
 
-impl<M: ObjectModel> Visitor<M::Ref> for SubtractWrapping<M> {
+impl<G: Graph> Visitor<G::Ref> for SubtractWrapping<'_, G> {
     #[inline(always)]
-    fn visit(&mut self, child: M::Ref) {
-        if let Some(index) = self.counters.index(M::address(child)) {
-            self.counters.set(index, self.counters.get(index).wrapping_sub(1));
+    fn visit(&mut self, child: G::Ref) {
+        if let Some(place) = self.space.place(G::address(child))
+            && place.is_unreached()
+        {
+            place.set_counter(place.counter().wrapping_sub(1));
         }
     }
 }
 
-struct SubtractLarge<'a, M> {
+struct SubtractLarge<'a, G> {
     large: &'a Large,
-    model: core::marker::PhantomData<M>,
+    graph: PhantomData<G>,
 }
 
-impl<M: ObjectModel> Visitor<M::Ref> for SubtractLarge<'_, M> {
-    fn visit(&mut self, child: M::Ref) {
-        self.large.subtract(M::address(child));
+impl<G: Graph> Visitor<G::Ref> for SubtractLarge<'_, G> {
+    fn visit(&mut self, child: G::Ref) {
+        self.large.subtract(G::address(child));
     }
 }
 
-struct SubtractListed<'a, M> {
+struct SubtractListed<'a, G> {
     counters: Counters,
     large: &'a Large,
-    model: core::marker::PhantomData<M>,
+    graph: PhantomData<G>,
 }
 
-impl<M: ObjectModel> Visitor<M::Ref> for SubtractListed<'_, M> {
+impl<G: Graph> Visitor<G::Ref> for SubtractListed<'_, G> {
     #[inline]
-    fn visit(&mut self, child: M::Ref) {
-        let Some(index) = self.counters.index(M::address(child)) else { return };
+    fn visit(&mut self, child: G::Ref) {
+        let Some(index) = self.counters.index(G::address(child)) else { return };
         match self.counters.get(index) {
             0 => {}
-            ELSEWHERE => self.large.subtract(M::address(child)),
+            ELSEWHERE => self.large.subtract(G::address(child)),
             count => {
                 debug_assert!(count > LISTED, "more references than the refcount says");
                 // Too many references are a fault of the model; keep its object rather than free it.

@@ -25,12 +25,17 @@ mod mark;
 mod model;
 mod pace;
 mod scratch;
+mod search;
+mod space;
 mod telemetry;
 
 pub use collector::Collector;
 pub use dispose::Trash;
-pub use model::{Generation, MIN_OBJECT_BYTES, ObjectModel, Outcome, Visitor};
+pub use model::{Generation, Graph, MIN_OBJECT_BYTES, ObjectModel, Outcome, Visitor};
 pub use pace::Pace;
+pub use scratch::Tables;
+pub use search::Search;
+pub use space::Outside;
 pub use telemetry::{GenerationStats, Pauses, PhaseTimes, Telemetry};
 
 #[cfg(test)]

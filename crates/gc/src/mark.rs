@@ -1,25 +1,26 @@
-//! The mark pass: what the candidates held from elsewhere lead to.
+//! The mark pass: what is known to be alive leads to.
 //!
-//! A counter is `unreached` (0 over the heap, 1 over a list) or above it. A cursor sweeps over the candidates in address
-//! order and traces each that is above. A child that is `unreached` is raised by one; if it lies ahead, the cursor will
-//! come by, and nothing else is done; if it lies behind, it is queued.
+//! A cursor sweeps over the candidates in address order and traces each that is reached. A child that was not reached so
+//! far is reached now; if it lies ahead, the cursor will come by, and nothing else is done; if it lies behind, it is queued.
 //!
 //! The queue is a FIFO of [`FIFO`] objects, each prefetched as it enters, over a stack (Cher, Hosking, Vitek: Software
 //! prefetching for mark-sweep garbage collection, ISMM 2004). What is in the FIFO stays there while the cursor goes on, so
 //! that memory has time to arrive.
 //!
-//! **It ends, and nothing is missed.** A counter is raised once in a collection, so each object enters the queue at most
-//! once. An object raised while the stack is full is dropped: it is raised, but perhaps not traced. Then the sweep is
-//! repeated from the start, and traces it with everything else that is above; tracing twice changes nothing. A sweep that
-//! drops nothing has traced all that is above, by the cursor or by the queue, and is the last. A sweep drops only when the
-//! stack was full, thus has raised at least as many objects as the stack holds: with a stack of S, at most 1 + n/S sweeps
-//! for n candidates; S is at least heap bytes / 256 and n at most heap bytes / 32, so at most 9.
+//! **It ends, and nothing is missed.** An object is reached once in a collection, so each enters the queue at most once. An
+//! object reached while the stack is full is dropped: it is reached, but perhaps not traced. Then the sweep is repeated
+//! from the start, and traces it with everything else that is reached; tracing twice changes nothing. A sweep that drops
+//! nothing has traced all that is reached, by the cursor or by the queue, and is the last. A sweep drops only when the
+//! stack was full, thus has reached at least as many objects as the stack holds: with a stack of S, at most 1 + n/S sweeps
+//! for n candidates; S is at least heap bytes / 512 and n at most heap bytes / 32, so at most 17.
 
 use core::marker::PhantomData;
 
-use crate::count::{LISTED, candidate, is_candidate};
-use crate::model::{ObjectModel, Visitor};
+use crate::count::LISTED;
+use crate::model::{Graph, Visitor};
 use crate::scratch::{Counters, List, Scratch};
+use crate::search::Search;
+use crate::space::{Place, Space};
 
 /// Objects on their way from memory.
 const FIFO: usize = 16;
@@ -27,55 +28,134 @@ const FIFO: usize = 16;
 /// What a mark pass saw.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Marked {
-    /// Candidates traced; if `sweeps` is 1, each of them once.
-    pub(crate) traced: usize,
-    pub(crate) sweeps: usize,
+    /// Sweeps beyond the first.
+    pub(crate) repeated_sweeps: usize,
     /// Entries of the stack used at most.
     pub(crate) deepest: usize,
 }
 
-/// Mark over the whole heap, after `count_heap`. Afterwards the counter of a candidate is 0 if and only if it is unreachable.
-pub(crate) fn mark_heap<M: ObjectModel>(model: &M, counters: Counters, stack: List) -> Marked {
-    let mut marker = Marker::<M>::new(counters, stack, 0);
-    loop {
-        marker.begin();
-        model.heap().visit_live(|block| {
-            if counters.of(block.address) == 0 {
-                return;
-            }
-            if let Some(object) = candidate(model, block.address, block.block_bytes) {
-                marker.cursor_at(model, object);
-            }
-        });
-        if marker.end(model) {
-            return marker.marked;
-        }
+/// How an object is known to be reached.
+trait Reach {
+    /// The object's place in the order of the sweep, if it is a candidate that was not reached so far: it is now.
+    fn reach(&self, address: *mut u8) -> Option<usize>;
+
+    /// Whether the object is a candidate.
+    fn is_candidate(&self, address: *mut u8) -> bool;
+}
+
+/// By its bit.
+struct ByBit<'a>(&'a Space<'a>);
+
+impl Reach for ByBit<'_> {
+    #[inline(always)]
+    fn reach(&self, address: *mut u8) -> Option<usize> {
+        let place = self.0.place(address)?;
+        place.is_unreached().then(|| {
+            place.set_unreached(false);
+            place.position()
+        })
     }
+
+    #[inline(always)]
+    fn is_candidate(&self, address: *mut u8) -> bool {
+        self.0.place(address).is_some_and(Place::is_candidate)
+    }
+}
+
+/// By its counter, which is above 0; those whose bit is gone were reached earlier.
+struct ByCounter<'a>(&'a Space<'a>);
+
+impl Reach for ByCounter<'_> {
+    #[inline(always)]
+    fn reach(&self, address: *mut u8) -> Option<usize> {
+        let place = self.0.place(address)?;
+        (place.is_unreached() && place.counter() == 0).then(|| {
+            place.set_counter(1);
+            place.position()
+        })
+    }
+
+    #[inline(always)]
+    fn is_candidate(&self, address: *mut u8) -> bool {
+        self.0.place(address).is_some_and(Place::is_candidate)
+    }
+}
+
+/// Over a list: by its counter, which is above [`LISTED`].
+struct Listed(Counters);
+
+impl Reach for Listed {
+    #[inline(always)]
+    fn reach(&self, address: *mut u8) -> Option<usize> {
+        let index = self.0.index(address)?;
+        (self.0.get(index) == LISTED).then(|| {
+            self.0.set(index, LISTED + 1);
+            address.addr()
+        })
+    }
+
+    #[inline(always)]
+    fn is_candidate(&self, _: *mut u8) -> bool {
+        true
+    }
+}
+
+/// Mark what these roots lead to. Afterwards the bit of each candidate that they reach is gone.
+pub(crate) fn mark_known<G: Graph>(
+    graph: &G,
+    search: &Search<'_>,
+    roots: impl FnOnce(&mut dyn FnMut(G::Ref)),
+) -> Marked {
+    let mut marker = Marker::<G, _>::new(ByBit(&search.space), search.stack);
+    roots(&mut |root| {
+        let address = G::address(root);
+        if !marker.reach.is_candidate(address) {
+            graph.trace(root, &mut marker);
+        } else {
+            // Ahead of the cursor.
+            marker.reach.reach(address);
+        }
+    });
+    marker.sweep(
+        graph,
+        search,
+        |part, word| {
+            // SAFETY: words are those of the part's tables.
+            unsafe { part.candidates_word(word) & !part.unreached_word(word) }
+        },
+        |_| true,
+    )
+}
+
+/// Mark from what the count found to be held from elsewhere. Afterwards the counter of an unreached candidate is 0 if and
+/// only if it is unreachable.
+pub(crate) fn mark<G: Graph>(graph: &G, search: &Search<'_>) -> Marked {
+    let marker = Marker::<G, _>::new(ByCounter(&search.space), search.stack);
+    // SAFETY: words are those of the part's tables.
+    marker.sweep(graph, search, |part, word| unsafe { part.unreached_word(word) }, |place| place.counter() != 0)
 }
 
 /// Mark over the first `length` entries of the list, after `count_list`. Afterwards the counter of a listed object is
 /// [`LISTED`] if and only if it is unreachable.
-pub(crate) fn mark_list<M: ObjectModel>(model: &M, scratch: &Scratch, stack: List, length: usize) -> Marked {
-    let mut marker = Marker::<M>::new(scratch.counters, stack, LISTED);
+pub(crate) fn mark_list<G: Graph>(graph: &G, scratch: &Scratch, stack: List, length: usize) -> Marked {
+    let mut marker = Marker::<G, _>::new(Listed(scratch.counters), stack);
     loop {
-        marker.begin();
         for i in 0..length {
             let address = scratch.list.get(i);
             if scratch.counters.of(address) > LISTED {
                 // SAFETY: the list holds objects that are alive.
-                marker.cursor_at(model, unsafe { M::at(address) });
+                marker.cursor_at(graph, address.addr(), unsafe { G::at(address) });
             }
         }
-        if marker.end(model) {
+        if marker.end(graph) {
             return marker.marked;
         }
     }
 }
 
-struct Marker<M> {
-    counters: Counters,
-    unreached: u16,
-    /// Address of the object that the sweep has come to.
+struct Marker<G, R> {
+    reach: R,
+    /// Place of the object that the sweep has come to.
     cursor: usize,
     fifo: [*mut u8; FIFO],
     /// Objects ever taken out of the FIFO, and put in: its content is `out..into`, modulo its length.
@@ -85,14 +165,13 @@ struct Marker<M> {
     depth: usize,
     dropped: bool,
     marked: Marked,
-    model: PhantomData<M>,
+    graph: PhantomData<G>,
 }
 
-impl<M: ObjectModel> Marker<M> {
-    fn new(counters: Counters, stack: List, unreached: u16) -> Marker<M> {
+impl<G: Graph, R: Reach> Marker<G, R> {
+    fn new(reach: R, stack: List) -> Marker<G, R> {
         Marker {
-            counters,
-            unreached,
+            reach,
             cursor: 0,
             fifo: [core::ptr::null_mut(); FIFO],
             out: 0,
@@ -101,34 +180,64 @@ impl<M: ObjectModel> Marker<M> {
             depth: 0,
             dropped: false,
             marked: Marked::default(),
-            model: PhantomData,
+            graph: PhantomData,
         }
     }
 
-    fn begin(&mut self) {
-        self.dropped = false;
-        self.marked.sweeps += 1;
+    /// Sweep over the candidates that `bits` has in a word of a part's tables, and that `is_reached` wants.
+    fn sweep(
+        mut self,
+        graph: &G,
+        search: &Search<'_>,
+        bits: impl Fn(&crate::space::Part, usize) -> u64,
+        is_reached: impl Fn(Place<'_>) -> bool,
+    ) -> Marked {
+        loop {
+            for part in search.space.parts() {
+                for word in 0..part.words {
+                    let mut ahead = !0;
+                    loop {
+                        // Tracing reaches more of the same word.
+                        let ready = bits(part, word) & ahead;
+                        if ready == 0 {
+                            break;
+                        }
+                        let bit = ready.trailing_zeros();
+                        ahead = !1 << bit;
+                        let place = Place::new(part, word * 64 + bit as usize);
+                        if is_reached(place) {
+                            let address = search.space.address(part, word * 64 + bit as usize);
+                            // SAFETY: candidates are alive.
+                            self.cursor_at(graph, place.position(), unsafe { G::at(address) });
+                        }
+                    }
+                }
+            }
+            if self.end(graph) {
+                return self.marked;
+            }
+        }
     }
 
     /// The cursor has come to an object that is reached.
     #[inline(always)]
-    fn cursor_at(&mut self, model: &M, object: M::Ref) {
-        self.cursor = M::address(object).addr();
-        self.marked.traced += 1;
-        model.trace(object, self);
+    fn cursor_at(&mut self, graph: &G, position: usize, object: G::Ref) {
+        self.cursor = position;
+        graph.trace(object, self);
         while self.depth > 0 {
-            self.trace_oldest(model);
+            self.trace_oldest(graph);
         }
     }
 
-    /// The sweep is through. Whether it was the last.
-    fn end(&mut self, model: &M) -> bool {
+    /// The sweep is through. Whether it was the last; if not, the next may begin.
+    fn end(&mut self, graph: &G) -> bool {
         self.cursor = usize::MAX;
         while self.out != self.into {
-            self.trace_oldest(model);
+            self.trace_oldest(graph);
         }
         debug_assert!(self.depth == 0 && self.out == self.into);
-        !self.dropped
+        self.marked.repeated_sweeps += usize::from(self.dropped);
+        !core::mem::take(&mut self.dropped)
     }
 
     #[inline]
@@ -140,20 +249,15 @@ impl<M: ObjectModel> Marker<M> {
 
     /// Trace what entered the FIFO first. The stack is empty unless the FIFO is full.
     #[inline]
-    fn trace_oldest(&mut self, model: &M) {
+    fn trace_oldest(&mut self, graph: &G) {
         let address = self.fifo[self.out % FIFO];
         self.out += 1;
         if self.depth > 0 {
             self.depth -= 1;
             self.enter(self.stack.get(self.depth));
         }
-        // SAFETY: objects enter the FIFO as children of live objects, and nothing is freed meanwhile.
-        let object = unsafe { M::at(address) };
-        // Over the heap, children that are no candidates get here too.
-        if is_candidate(model, object) {
-            self.marked.traced += 1;
-            model.trace(object, self);
-        }
+        // SAFETY: candidates enter the FIFO, and nothing is freed meanwhile.
+        graph.trace(unsafe { G::at(address) }, self);
     }
 
     #[inline]
@@ -170,17 +274,20 @@ impl<M: ObjectModel> Marker<M> {
     }
 }
 
-impl<M: ObjectModel> Visitor<M::Ref> for Marker<M> {
+impl<G: Graph, R: Reach> Visitor<G::Ref> for Marker<G, R> {
     #[inline(always)]
-    fn visit(&mut self, child: M::Ref) {
-        let address = M::address(child);
-        let Some(index) = self.counters.index(address) else { return };
-        if self.counters.get(index) == self.unreached {
-            self.counters.set(index, self.unreached + 1);
-            if address.addr() < self.cursor {
-                self.queue(address);
-            }
+    fn visit(&mut self, child: G::Ref) {
+        let address = G::address(child);
+        if let Some(position) = self.reach.reach(address)
+            && position < self.cursor
+        {
+            self.queue(address);
         }
+    }
+
+    #[inline(always)]
+    fn is_candidate(&self, child: G::Ref) -> bool {
+        self.reach.is_candidate(G::address(child))
     }
 }
 

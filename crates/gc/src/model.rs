@@ -77,6 +77,38 @@ impl Outcome {
 pub trait Visitor<R> {
     /// One reference to `child`. A child referred to twice is visited twice.
     fn visit(&mut self, child: R);
+
+    /// Whether `child` is a candidate of this search. **True** where nobody looked.
+    fn is_candidate(&self, child: R) -> bool {
+        let _ = child;
+        true
+    }
+}
+
+/// What the passes read: objects, their counts, and who refers to whom.
+///
+/// # Safety
+/// The passes believe what they are told:
+/// - `refcount(o)` is at least the number of times that `trace` visits `o`, over all candidates;
+/// - both change nothing, and answer alike as long as no program code has run in between.
+pub unsafe trait Graph {
+    /// A pointer to an object.
+    type Ref: Copy + Eq;
+
+    /// The object's address, a multiple of 16. Two objects are at least [`MIN_OBJECT_BYTES`] apart.
+    fn address(object: Self::Ref) -> *mut u8;
+
+    /// The object at `address`.
+    ///
+    /// # Safety
+    /// `address` was answered by [`address`](Graph::address), of an object still alive.
+    unsafe fn at(address: *mut u8) -> Self::Ref;
+
+    /// References to the object, from wherever.
+    fn refcount(&self, object: Self::Ref) -> usize;
+
+    /// Visit each counted reference that the object holds. Only called for candidates, and for known roots.
+    fn trace(&self, object: Self::Ref, visitor: &mut impl Visitor<Self::Ref>);
 }
 
 /// An object world: where objects lie, who refers to whom, and how one is taken apart.
@@ -86,25 +118,13 @@ pub trait Visitor<R> {
 ///
 /// # Safety
 /// The collector believes what it is told, and acts on it:
-/// - `refcount(o)` is at least the number of times that `trace` visits `o`, over all tracked objects of the heap;
-/// - `trace`, `refcount`, `generation`, `object` and `visit_young` change nothing, and answer alike as long as no program
-///   code has run in between; `trace` visits only objects of this heap, tracked or not, and addresses outside its range;
+/// - an object's address is that of its block; `trace` visits only objects of this heap, tracked or not, and addresses
+///   outside its range;
+/// - `generation`, `object` and `visit_young` change nothing, and answer alike as long as no program code has run in between;
 /// - [`Collector::forget`] is called for each tracked object before its block is freed or untracked, also inside a collection;
 /// - the collector stays the same one, in its place, while it collects;
 /// - no method unwinds. (One that does leaves the collector as inside a collection for good: it does nothing any more.)
-pub unsafe trait ObjectModel: Sized {
-    /// A pointer to an object.
-    type Ref: Copy + Eq;
-
-    /// The first byte of the object's block.
-    fn address(object: Self::Ref) -> *mut u8;
-
-    /// The object whose block starts at `address`.
-    ///
-    /// # Safety
-    /// `address` was answered by [`address`](ObjectModel::address), of an object still alive.
-    unsafe fn at(address: *mut u8) -> Self::Ref;
-
+pub unsafe trait ObjectModel: Graph + Sized {
     /// The heap that all objects lie in.
     fn heap(&self) -> &Heap;
 
@@ -129,12 +149,6 @@ pub unsafe trait ObjectModel: Sized {
     /// Visit each tracked object of generations up to `oldest` ([`Young`](Generation::Young) or
     /// [`Middle`](Generation::Middle)), once, in any order. Should take time in proportion to these, not to the heap.
     fn visit_young(&self, oldest: Generation, visit: impl FnMut(Self::Ref));
-
-    /// References to the object, from wherever.
-    fn refcount(&self, object: Self::Ref) -> usize;
-
-    /// Visit each counted reference that the object holds.
-    fn trace(&self, object: Self::Ref, visitor: &mut impl Visitor<Self::Ref>);
 
     /// Whether a collection of generations up to `oldest` could find trash. **True.** A model may say no if it is sure, however
     /// it knows: then all candidates survive unseen.

@@ -1,9 +1,10 @@
 //! All memory that the passes write: tables beside the heap's range, which cost address space until used.
 //!
 //! ```text
-//! counters   2 bytes for each 32 of heap    6.25 % of the heap   index (address − base) >> 5
-//! stack      8 bytes for each 256 of heap   3.13 % at most       what waits to be traced; before that, large counts
-//! list       8 bytes for each candidate of a young collection, or each piece of trash
+//! candidates, unreached   a bit for each 16 of heap     1.56 % of the heap   index (address − base) >> 4; see space.rs
+//! counters                2 bytes for each 32 of heap   6.25 %, where used   index (address − base) >> 5
+//! stack                   8 bytes for each 512 of heap  1.56 % at most       what waits to be traced; before that, large counts
+//! list                    8 bytes for each candidate of a young collection, or each piece of trash
 //! ```
 //!
 //! A full collection that finds no trash thus takes at most 9.4 % of the heap, and gives it back. Counters are distinct for
@@ -14,10 +15,12 @@
 use heapkeeper_heap::{Range, SLOT_BYTES, SideTable};
 
 use crate::model::MIN_OBJECT_BYTES;
+use crate::space::{GRANULE_BYTES, Outside, Part, Space, WORD_BYTES};
 
+const BIT_BYTES_PER_SLOT: usize = SLOT_BYTES / GRANULE_BYTES / 8; // 128
 const COUNTERS_PER_SLOT: usize = SLOT_BYTES / MIN_OBJECT_BYTES; // 512
 const COUNTER_BYTES_PER_SLOT: usize = COUNTERS_PER_SLOT * size_of::<u16>(); // 1024
-const STACK_BYTES_PER_SLOT: usize = SLOT_BYTES / 256 * size_of::<*mut u8>(); // 512
+const STACK_BYTES_PER_SLOT: usize = SLOT_BYTES / 512 * size_of::<*mut u8>(); // 256
 const LIST_BYTES_PER_SLOT: usize = COUNTERS_PER_SLOT * size_of::<*mut u8>(); // 4096
 
 /// Entries of the stack for however small a heap.
@@ -28,17 +31,22 @@ const KEPT_BYTES: usize = 64 << 10;
 
 /// The tables themselves.
 #[derive(Debug)]
-pub(crate) struct Tables {
+pub struct Tables {
     range: &'static Range,
+    candidates: SideTable,
+    unreached: SideTable,
     counters: SideTable,
     stack: SideTable,
     list: SideTable,
 }
 
 impl Tables {
-    pub(crate) fn reserve(range: &'static Range) -> Option<Tables> {
+    /// Tables beside `range`. `None` if there is no address space for them (3/8 of the range).
+    pub fn reserve(range: &'static Range) -> Option<Tables> {
         Some(Tables {
             range,
+            candidates: SideTable::reserve(range, BIT_BYTES_PER_SLOT)?,
+            unreached: SideTable::reserve(range, BIT_BYTES_PER_SLOT)?,
             counters: SideTable::reserve(range, COUNTER_BYTES_PER_SLOT)?,
             stack: SideTable::reserve(range, STACK_BYTES_PER_SLOT)?,
             list: SideTable::reserve(range, LIST_BYTES_PER_SLOT)?,
@@ -54,10 +62,20 @@ impl Tables {
             capacity: slots * table.bytes_per_slot() / size_of::<*mut u8>(),
         };
         Scratch {
+            base: self.range.start(),
+            bytes: bounds.len(),
+            candidates: self.candidates.start().cast(),
+            unreached: self.unreached.start().cast(),
             counters: Counters { table: self.counters.start().cast(), base: bounds.start, bytes: bounds.len() },
             stack: list(&self.stack),
             list: list(&self.list),
         }
+    }
+
+    /// Zero the bits and give their memory back.
+    pub(crate) fn clear_bits(&mut self) {
+        self.candidates.clear();
+        self.unreached.clear();
     }
 
     /// Zero all counters and give their memory back.
@@ -80,15 +98,25 @@ impl Tables {
 /// the counter 0.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Scratch {
+    base: *mut u8,
+    bytes: usize,
+    candidates: *mut u64,
+    unreached: *mut u64,
     pub(crate) counters: Counters,
     pub(crate) stack: List,
     pub(crate) list: List,
 }
 
 impl Scratch {
-    /// The stack for a heap that holds so many bytes: an entry for each 256 of them.
+    /// The range's tables, beside those for objects elsewhere.
+    pub(crate) fn space<'a>(&self, outside: Outside<'a>) -> Space<'a> {
+        let inside = Part::inside(self.candidates, self.unreached, self.counters.table, self.bytes / WORD_BYTES);
+        Space::new(self.base, self.bytes, inside, outside)
+    }
+
+    /// The stack for a heap that holds so many bytes: an entry for each 512 of them.
     pub(crate) fn stack_for(&self, held_bytes: usize) -> List {
-        let capacity = (held_bytes / 256).max(STACK_LEAST).min(self.stack.capacity);
+        let capacity = (held_bytes / 512).max(STACK_LEAST).min(self.stack.capacity);
         List { start: self.stack.start, capacity }
     }
 }

@@ -164,9 +164,10 @@ unsafe fn free_ours(_domain: Domain, block: *mut c_void) {
             return;
         }
         if let Some(hosts::Served::Own(heap)) = (!hosts::only_main()).then(hosts::served)
-            && (*heap).free(block.cast()) {
-                return;
-            }
+            && (*heap).free(block.cast())
+        {
+            return;
+        }
     }
     STRAY.fetch_add(1, Relaxed);
 }

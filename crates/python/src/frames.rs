@@ -207,9 +207,10 @@ fn walk_with(memory: &impl Memory, layout: &Layout, state: *const u8, stack: &mu
     };
     while !frame.is_null() {
         if let Some(complete) = read_frame(memory, layout, frame)?
-            && !stack.push(complete) {
-                break;
-            }
+            && !stack.push(complete)
+        {
+            break;
+        }
         frame = memory.read(frame, layout.frame_previous)?;
     }
     Some(())

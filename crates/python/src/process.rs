@@ -36,10 +36,9 @@ pub fn resident_in(range: &Range<usize>) -> u64 {
     for line in BufReader::new(file).lines().map_while(Result::ok) {
         if let Some(mapping) = mapping_bounds(&line) {
             inside = range.start <= mapping.start && mapping.end <= range.end;
-        } else if inside
-            && let Some(rest) = line.strip_prefix("Rss:") {
-                bytes += kib_to_bytes(rest);
-            }
+        } else if inside && let Some(rest) = line.strip_prefix("Rss:") {
+            bytes += kib_to_bytes(rest);
+        }
     }
     bytes
 }

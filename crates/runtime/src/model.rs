@@ -6,7 +6,7 @@
 use std::sync::OnceLock;
 use std::time::Instant;
 
-use heapkeeper_gc::{Collector, Generation, ObjectModel, Outcome, Trash, Visitor};
+use heapkeeper_gc::{Collector, Generation, Graph, ObjectModel, Outcome, Trash, Visitor};
 use heapkeeper_heap::Heap as Blocks;
 
 use crate::control::Phase;
@@ -43,7 +43,7 @@ unsafe fn flush<V: Visitor<ObjectPtr>>(visitor: *mut (), children: &[ObjectPtr])
 // SAFETY: handles count themselves; a trace visits what its value owns, by the contract of `Trace`, and a handle of another
 // heap leads outside this one's range. Whoever frees or untracks calls `forget` (`destroy::untrack`). Program code runs
 // under `panics::guard`. The collector has its place in the state, which is pinned while it collects.
-unsafe impl ObjectModel for Model {
+unsafe impl Graph for Model {
     type Ref = ObjectPtr;
 
     #[inline(always)]
@@ -57,6 +57,19 @@ unsafe impl ObjectModel for Model {
         unsafe { ObjectPtr::new(address.cast::<Header>()) }
     }
 
+    #[inline(always)]
+    fn refcount(&self, object: ObjectPtr) -> usize {
+        object.refcount()
+    }
+
+    #[inline(always)]
+    fn trace(&self, object: ObjectPtr, visitor: &mut impl Visitor<ObjectPtr>) {
+        trace(object, visitor);
+    }
+}
+
+// SAFETY: as above.
+unsafe impl ObjectModel for Model {
     #[inline(always)]
     fn heap(&self) -> &Blocks {
         // SAFETY: the state is alive; nothing allocates while the collector looks at the heap.
@@ -110,16 +123,6 @@ unsafe impl ObjectModel for Model {
             self.visit_young(oldest, |object| any |= object.has(SUSPECT));
         }
         any
-    }
-
-    #[inline(always)]
-    fn refcount(&self, object: ObjectPtr) -> usize {
-        object.refcount()
-    }
-
-    #[inline(always)]
-    fn trace(&self, object: ObjectPtr, visitor: &mut impl Visitor<ObjectPtr>) {
-        trace(object, visitor);
     }
 
     #[inline]

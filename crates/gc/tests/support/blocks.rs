@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::OnceLock;
 use std::time::Instant;
 
-use heapkeeper_gc::{Collector, Generation, ObjectModel, Outcome, Trash, Visitor};
+use heapkeeper_gc::{Collector, Generation, Graph, ObjectModel, Outcome, Trash, Visitor};
 use heapkeeper_heap::{Heap, Range};
 
 use super::world::{Event, Id, Store, World};
@@ -209,7 +209,7 @@ fn generation(object: ObjectPtr) -> Option<Generation> {
 
 // SAFETY: references are counted by `World::incref`, visited from the same slice; `untrack` forgets; nothing unwinds but
 // failing tests.
-unsafe impl ObjectModel for World<Blocks> {
+unsafe impl Graph for World<Blocks> {
     type Ref = ObjectPtr;
 
     fn address(object: ObjectPtr) -> *mut u8 {
@@ -220,6 +220,18 @@ unsafe impl ObjectModel for World<Blocks> {
         ObjectPtr(address.cast())
     }
 
+    fn refcount(&self, object: ObjectPtr) -> usize {
+        // SAFETY: pointers of this kind lead to live objects.
+        unsafe { (*object.0).refcount }
+    }
+
+    fn trace(&self, object: ObjectPtr, visitor: &mut impl Visitor<ObjectPtr>) {
+        object.references().for_each(|child| visitor.visit(child));
+    }
+}
+
+// SAFETY: as above.
+unsafe impl ObjectModel for World<Blocks> {
     fn heap(&self) -> &Heap {
         &self.store.heap
     }
@@ -253,15 +265,6 @@ unsafe impl ObjectModel for World<Blocks> {
                 visit(*object);
             }
         }
-    }
-
-    fn refcount(&self, object: ObjectPtr) -> usize {
-        // SAFETY: pointers of this kind lead to live objects.
-        unsafe { (*object.0).refcount }
-    }
-
-    fn trace(&self, object: ObjectPtr, visitor: &mut impl Visitor<ObjectPtr>) {
-        object.references().for_each(|child| visitor.visit(child));
     }
 
     fn set_generation(&mut self, object: ObjectPtr, generation: Generation) {

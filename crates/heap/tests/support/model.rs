@@ -191,7 +191,10 @@ impl Model {
             assert!(requested == 0 && tenant.heap.held_bytes() <= held, "a refused request left a trace");
             return;
         }
-        assert!(block.addr().is_multiple_of(align) && block.addr().is_multiple_of(16), "{block:?} is not aligned to {align}");
+        assert!(
+            block.addr().is_multiple_of(align) && block.addr().is_multiple_of(16),
+            "{block:?} is not aligned to {align}"
+        );
         assert!(requested >= bytes && (align > 16 || requested == bytes), "{requested} requested for {bytes}");
         tenant.expect_allocated(block, requested);
         tenant.expect_freed(None);

@@ -1,0 +1,206 @@
+//! A search over the whole heap: which of its candidates are unreachable.
+//!
+//! ```text
+//! add           the candidates, in any order
+//! mark_known    what known roots lead to needs no count       one sweep over what is reached
+//! count         external(o) = refcount(o) − references to o from candidates still unreached
+//! mark          what candidates with external > 0 lead to
+//! unreached     the trash
+//! ```
+//! Sweeps are in address order, whatever the order of the objects' own lists. Roots are known to be alive, hence so is what
+//! they lead to, and a heap without garbage whose roots are all known is traced once and counted nowhere. A model that
+//! knows no roots counts everything.
+
+use crate::count::{Counted, count};
+use crate::mark::{Marked, mark, mark_known};
+use crate::model::Graph;
+use crate::scratch::{List, Scratch, Tables};
+use crate::space::{Outside, Part, Place, Space};
+
+/// One search. Its tables are those of the collector it was made from, which has no other meanwhile.
+#[derive(Debug)]
+pub struct Search<'a> {
+    pub(crate) space: Space<'a>,
+    pub(crate) stack: List,
+    candidates: usize,
+    counted: Counted,
+    marked: Marked,
+    /// Whether counters were used.
+    has_counted: bool,
+}
+
+impl Tables {
+    /// Begin a search over a heap that holds so many bytes, and objects elsewhere.
+    pub fn search<'a>(&'a mut self, held_bytes: usize, outside: Outside<'a>) -> Search<'a> {
+        Search::new(&self.scratch(), held_bytes, outside)
+    }
+
+    /// After a search: zero its tables and give their memory back.
+    pub fn end_search(&mut self, has_counted: bool, deepest: usize) {
+        self.clear_bits();
+        if has_counted {
+            self.clear_counters();
+        }
+        self.give_back(deepest, 0);
+    }
+}
+
+impl<'a> Search<'a> {
+    pub(crate) fn new(scratch: &Scratch, held_bytes: usize, outside: Outside<'a>) -> Search<'a> {
+        let space = scratch.space(outside);
+        let stack = scratch.stack_for(held_bytes);
+        let (counted, marked) = (Counted::default(), Marked::default());
+        Search { space, stack, candidates: 0, counted, marked, has_counted: false }
+    }
+
+    /// A candidate. Each is added once. False if it lies neither in the heap nor in the chunks elsewhere: then it is none.
+    #[inline(always)]
+    pub fn add(&mut self, address: *const u8) -> bool {
+        let Some(place) = self.space.place(address) else { return false };
+        place.add_candidate();
+        self.candidates += 1;
+        true
+    }
+
+    /// How many were added.
+    pub fn candidates(&self) -> usize {
+        self.candidates
+    }
+
+    /// No more will be added: none is reached yet.
+    pub fn added(&mut self) {
+        for part in self.space.parts() {
+            if part.words > 0 {
+                // SAFETY: both tables have so many words.
+                unsafe { copy_words(part) };
+            }
+        }
+    }
+
+    /// Mark what these roots lead to. Roots that are no candidates are traced all the same.
+    pub fn mark_known<G: Graph>(&mut self, graph: &G, roots: impl FnOnce(&mut dyn FnMut(G::Ref))) {
+        let marked = mark_known(graph, self, roots);
+        self.note(marked);
+    }
+
+    /// Count those that are unreached, and mark from what is held from elsewhere. What is unreached afterwards is trash.
+    pub fn count<G: Graph>(&mut self, graph: &G) {
+        self.has_counted = true;
+        self.counted = count(graph, self);
+    }
+
+    /// The second half of the search: see [`count`](Search::count).
+    pub fn mark<G: Graph>(&mut self, graph: &G) {
+        let marked = mark(graph, self);
+        self.note(marked);
+        self.visit_unreached(|place, _| {
+            if place.counter() != 0 {
+                place.set_unreached(false);
+            }
+        });
+    }
+
+    fn note(&mut self, marked: Marked) {
+        self.marked.repeated_sweeps += marked.repeated_sweeps;
+        self.marked.deepest = self.marked.deepest.max(marked.deepest);
+    }
+
+    pub(crate) fn counted(&self) -> Counted {
+        self.counted
+    }
+
+    pub(crate) fn marked(&self) -> Marked {
+        self.marked
+    }
+
+    /// Objects counted, objects taken as held from elsewhere for want of room.
+    pub fn counted_objects(&self) -> (usize, usize) {
+        (self.counted.candidates, self.counted.assumed)
+    }
+
+    /// Sweeps that were repeated for want of room on the stack.
+    pub fn repeated_sweeps(&self) -> usize {
+        self.marked.repeated_sweeps
+    }
+
+    /// What [`Tables::end_search`] has to know.
+    pub fn used(&self) -> (bool, usize) {
+        (self.has_counted, self.marked.deepest)
+    }
+
+    /// Whether the object is a candidate.
+    #[inline]
+    pub fn is_candidate(&self, address: *const u8) -> bool {
+        self.space.place(address).is_some_and(Place::is_candidate)
+    }
+
+    /// Whether the object is a candidate not reached (yet).
+    #[inline]
+    pub fn is_unreached(&self, address: *const u8) -> bool {
+        self.space.place(address).is_some_and(Place::is_unreached)
+    }
+
+    /// Note that an unreached object is reached.
+    pub fn reach(&mut self, address: *const u8) {
+        if let Some(place) = self.space.place(address) {
+            place.set_unreached(false);
+        }
+    }
+
+    /// Any candidates not reached?
+    pub fn is_complete(&self) -> bool {
+        self.space.parts().iter().all(|part| {
+            // SAFETY: within the tables.
+            (0..part.words).all(|word| unsafe { part.unreached_word(word) == 0 })
+        })
+    }
+
+    /// Candidates that are unreached, in the order of addresses.
+    pub fn for_each_unreached(&self, mut visit: impl FnMut(*mut u8)) {
+        self.visit_unreached(|_, address| visit(address));
+    }
+
+    pub(crate) fn visit_unreached(&self, mut visit: impl FnMut(Place<'_>, *mut u8)) {
+        for part in self.space.parts() {
+            for word in 0..part.words {
+                // SAFETY: within the tables.
+                visit_bits(word, unsafe { part.unreached_word(word) }, |granule| {
+                    visit(Place::new(part, granule), self.space.address(part, granule));
+                });
+            }
+        }
+    }
+
+    /// Candidates that were reached, in the order of addresses.
+    pub fn for_each_reached(&self, mut visit: impl FnMut(*mut u8)) {
+        for part in self.space.parts() {
+            for word in 0..part.words {
+                // SAFETY: within the tables.
+                let bits = unsafe { part.candidates_word(word) & !part.unreached_word(word) };
+                visit_bits(word, bits, |granule| visit(self.space.address(part, granule)));
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn visit_bits(word: usize, mut bits: u64, mut visit: impl FnMut(usize)) {
+    while bits != 0 {
+        visit(word * 64 + bits.trailing_zeros() as usize);
+        bits &= bits - 1;
+    }
+}
+
+/// # Safety
+/// The part's tables have as many words as it says.
+unsafe fn copy_words(part: &Part) {
+    for word in 0..part.words {
+        // SAFETY: by the caller's word. What is zero stays untouched, so that its memory is never taken.
+        unsafe {
+            let bits = part.candidates_word(word);
+            if bits != 0 {
+                part.unreached.add(word).write(bits);
+            }
+        }
+    }
+}

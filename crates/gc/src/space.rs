@@ -1,0 +1,295 @@
+//! Where objects may lie, and what a search notes of each place: two bits and a counter.
+//!
+//! An address is a **granule** of 16 bytes in one of two parts: the heap's range, whose tables lie beside it, and memory
+//! elsewhere (objects older than the heap), by chunks of 1 MiB. The sweep goes over the part elsewhere first.
+//!
+//! ```text
+//! candidates  1 bit a granule    0.8 % of the heap    the objects that the search is about
+//! unreached   1 bit a granule    0.8 %                candidates not known to be reachable
+//! counters    2 bytes for 32     6.3 %, where used    see count.rs
+//! ```
+//! Invariant: unreached ⊆ candidates. Distinct objects of 32 bytes or more have counters of their own.
+
+use core::marker::PhantomData;
+
+use crate::model::MIN_OBJECT_BYTES;
+
+/// Objects start at multiples of this.
+pub(crate) const GRANULE_BYTES: usize = 16;
+/// Granules of a word of bits.
+const WORD_GRANULES: usize = 64;
+/// Heap that a word of bits stands for: 1 KiB.
+pub(crate) const WORD_BYTES: usize = GRANULE_BYTES * WORD_GRANULES;
+const CHUNK_BYTES: usize = 1 << 20;
+const CHUNK_WORDS: usize = CHUNK_BYTES / WORD_BYTES; // 1024
+const CHUNK_COUNTERS: usize = CHUNK_BYTES / MIN_OBJECT_BYTES; // 32768
+/// Counters that fit a word of memory.
+const COUNTERS_A_WORD: usize = size_of::<u64>() / size_of::<u16>();
+
+/// Tables of one part.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Part {
+    pub(crate) candidates: *mut u64,
+    pub(crate) unreached: *mut u64,
+    pub(crate) counters: *mut u16,
+    pub(crate) words: usize,
+    /// What precedes this part in the order of the sweep.
+    first_position: usize,
+}
+
+/// Positions of the part elsewhere stay below.
+const INSIDE_POSITION: usize = 1 << 60;
+
+impl Part {
+    pub(crate) const EMPTY: Part = Part {
+        candidates: core::ptr::null_mut(),
+        unreached: core::ptr::null_mut(),
+        counters: core::ptr::null_mut(),
+        words: 0,
+        first_position: 0,
+    };
+
+    pub(crate) fn inside(candidates: *mut u64, unreached: *mut u64, counters: *mut u16, words: usize) -> Part {
+        Part { candidates, unreached, counters, words, first_position: INSIDE_POSITION }
+    }
+
+    /// # Safety
+    /// `word < self.words`.
+    #[inline(always)]
+    pub(crate) unsafe fn candidates_word(&self, word: usize) -> u64 {
+        // SAFETY: the table has so many words.
+        unsafe { self.candidates.add(word).read() }
+    }
+
+    /// # Safety
+    /// `word < self.words`.
+    #[inline(always)]
+    pub(crate) unsafe fn unreached_word(&self, word: usize) -> u64 {
+        // SAFETY: the table has so many words.
+        unsafe { self.unreached.add(word).read() }
+    }
+}
+
+/// A granule of a part.
+#[derive(Clone, Copy)]
+pub(crate) struct Place<'a> {
+    part: &'a Part,
+    granule: usize,
+}
+
+impl Place<'_> {
+    #[inline(always)]
+    pub(crate) fn new(part: &Part, granule: usize) -> Place<'_> {
+        debug_assert!(granule / WORD_GRANULES < part.words);
+        Place { part, granule }
+    }
+
+    #[inline(always)]
+    fn bit(self) -> u64 {
+        1 << (self.granule % WORD_GRANULES)
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_candidate(self) -> bool {
+        // SAFETY: places lie in their part.
+        unsafe { self.part.candidates_word(self.granule / WORD_GRANULES) & self.bit() != 0 }
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_unreached(self) -> bool {
+        // SAFETY: places lie in their part.
+        unsafe { self.part.unreached_word(self.granule / WORD_GRANULES) & self.bit() != 0 }
+    }
+
+    #[inline(always)]
+    pub(crate) fn add_candidate(self) {
+        // SAFETY: places lie in their part; one thread uses the tables.
+        unsafe { *self.part.candidates.add(self.granule / WORD_GRANULES) |= self.bit() }
+    }
+
+    #[inline(always)]
+    pub(crate) fn set_unreached(self, unreached: bool) {
+        // SAFETY: as above.
+        unsafe {
+            let word = self.part.unreached.add(self.granule / WORD_GRANULES);
+            *word = if unreached { *word | self.bit() } else { *word & !self.bit() };
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn counter(self) -> u16 {
+        // SAFETY: as above.
+        unsafe { self.part.counters.add(self.granule / (MIN_OBJECT_BYTES / GRANULE_BYTES)).read() }
+    }
+
+    #[inline(always)]
+    pub(crate) fn set_counter(self, value: u16) {
+        // SAFETY: as above.
+        unsafe { self.part.counters.add(self.granule / (MIN_OBJECT_BYTES / GRANULE_BYTES)).write(value) }
+    }
+
+    /// In the order of the sweep.
+    #[inline(always)]
+    pub(crate) fn position(self) -> usize {
+        self.part.first_position + self.granule
+    }
+}
+
+/// Both parts.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Space<'a> {
+    base: *mut u8,
+    bytes: usize,
+    inside: Part,
+    outside: Outside<'a>,
+}
+
+impl<'a> Space<'a> {
+    /// `inside` holds the tables for `bytes` from `base` on.
+    pub(crate) fn new(base: *mut u8, bytes: usize, inside: Part, outside: Outside<'a>) -> Space<'a> {
+        Space { base, bytes, inside, outside }
+    }
+
+    /// In the order of the sweep.
+    pub(crate) fn parts(&self) -> [&Part; 2] {
+        [&self.outside.part, &self.inside]
+    }
+
+    #[inline(always)]
+    pub(crate) fn place(&self, address: *const u8) -> Option<Place<'_>> {
+        let offset = address.addr().wrapping_sub(self.base.addr());
+        if offset < self.bytes {
+            Some(Place { part: &self.inside, granule: offset / GRANULE_BYTES })
+        } else {
+            self.outside.place(address)
+        }
+    }
+
+    /// The address of a granule.
+    #[inline(always)]
+    pub(crate) fn address(&self, part: &Part, granule: usize) -> *mut u8 {
+        if part.first_position == INSIDE_POSITION {
+            self.base.wrapping_add(granule * GRANULE_BYTES)
+        } else {
+            self.outside.address(granule)
+        }
+    }
+}
+
+/// A chunk of memory that is not the heap's and holds objects. `number` is its address / 1 MiB.
+#[derive(Debug, Clone, Copy)]
+struct Chunk {
+    number: usize,
+    /// Its place among the chunks, from 1 on; 0 for an empty slot of the table.
+    order: usize,
+}
+
+const _: () = assert!(size_of::<Chunk>() == 2 * size_of::<u64>());
+
+/// Tables for objects that lie outside the heap's range, in memory of the caller's.
+#[derive(Debug, Clone, Copy)]
+pub struct Outside<'a> {
+    part: Part,
+    /// Open addressing; a power of two of slots, half of them empty at least.
+    slots: *const Chunk,
+    mask: usize,
+    /// The chunks' numbers, by their order.
+    numbers: *const usize,
+    memory: PhantomData<&'a mut [u64]>,
+}
+
+impl<'a> Outside<'a> {
+    /// There are no such objects.
+    pub const NONE: Outside<'a> = Outside {
+        part: Part::EMPTY,
+        slots: core::ptr::null(),
+        mask: 0,
+        numbers: core::ptr::null(),
+        memory: PhantomData,
+    };
+
+    /// The number of the chunk that an address lies in.
+    #[inline]
+    pub fn chunk_of(address: *const u8) -> usize {
+        address.addr() / CHUNK_BYTES
+    }
+
+    fn slots_for(chunks: usize) -> usize {
+        (2 * chunks).next_power_of_two()
+    }
+
+    /// Words of zeroed memory that tables for so many chunks need: 81 KiB a chunk, touched where objects are.
+    pub fn words_for(chunks: usize) -> usize {
+        2 * Self::slots_for(chunks) + chunks * (1 + 2 * CHUNK_WORDS + CHUNK_COUNTERS / COUNTERS_A_WORD)
+    }
+
+    /// Tables for these chunks, which are distinct.
+    ///
+    /// # Panics
+    /// If the memory is shorter than [`words_for`](Outside::words_for) says.
+    pub fn new(chunks: &[usize], memory: &'a mut [u64]) -> Outside<'a> {
+        if chunks.is_empty() {
+            return Outside::NONE;
+        }
+        assert!(memory.len() >= Self::words_for(chunks.len()), "tables too short");
+        debug_assert!(memory.iter().take(4096).all(|word| *word == 0));
+        let words = chunks.len() * CHUNK_WORDS;
+        let slots = Self::slots_for(chunks.len());
+        let start = memory.as_mut_ptr();
+        // SAFETY: one after the other, all within `words_for`.
+        let (numbers, candidates, unreached, counters) = unsafe {
+            let numbers = start.add(2 * slots);
+            let candidates = numbers.add(chunks.len());
+            (numbers, candidates, candidates.add(words), candidates.add(2 * words))
+        };
+        let part = Part { candidates, unreached, counters: counters.cast(), words, first_position: 0 };
+        let table: *mut Chunk = start.cast();
+        for (i, number) in chunks.iter().enumerate() {
+            let mut slot = Self::hash(*number) & (slots - 1);
+            // SAFETY: slots and numbers lie in the memory; words are plain, zeros are empty slots, half of them stay so.
+            unsafe {
+                while (*table.add(slot)).order != 0 {
+                    slot = (slot + 1) & (slots - 1);
+                }
+                table.add(slot).write(Chunk { number: *number, order: i + 1 });
+                numbers.cast::<usize>().add(i).write(*number);
+            }
+        }
+        Outside { part, slots: table, mask: slots - 1, numbers: numbers.cast(), memory: PhantomData }
+    }
+
+    #[inline(always)]
+    fn hash(number: usize) -> usize {
+        number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40
+    }
+
+    #[inline]
+    fn place(&self, address: *const u8) -> Option<Place<'_>> {
+        if self.slots.is_null() {
+            return None;
+        }
+        let number = Self::chunk_of(address);
+        let mut slot = Self::hash(number) & self.mask;
+        loop {
+            // SAFETY: the mask keeps slots in the table.
+            let chunk = unsafe { self.slots.add(slot).read() };
+            if chunk.order == 0 {
+                return None;
+            }
+            if chunk.number == number {
+                let granule =
+                    (chunk.order - 1) * (CHUNK_BYTES / GRANULE_BYTES) + address.addr() % CHUNK_BYTES / GRANULE_BYTES;
+                return Some(Place { part: &self.part, granule });
+            }
+            slot = (slot + 1) & self.mask;
+        }
+    }
+
+    fn address(&self, granule: usize) -> *mut u8 {
+        const CHUNK_GRANULES: usize = CHUNK_BYTES / GRANULE_BYTES;
+        // SAFETY: each granule lies in a chunk of the list.
+        let number = unsafe { self.numbers.add(granule / CHUNK_GRANULES).read() };
+        // Whoever named the object knows its memory; it was made by somebody else's allocator.
+        core::ptr::with_exposed_provenance_mut(number * CHUNK_BYTES + granule % CHUNK_GRANULES * GRANULE_BYTES)
+    }
+}
