@@ -14,7 +14,7 @@ sys.path.insert(0, str(PROJECT / "tests" / "cpython"))
 import interpreters  # noqa: E402
 
 # The others drive whole programs, or need no interpreter: once is enough.
-FOLDERS = ("tests/cli", "tests/hosting")
+FOLDERS = ("tests/cli", "tests/collector", "tests/hosting")
 
 
 def main():

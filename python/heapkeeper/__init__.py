@@ -31,14 +31,16 @@ class NotInstalledError(HeapkeeperError, RuntimeError):
     """The call needs our heap, and this process runs on CPython's allocator."""
 
 
-def install(*, profile="sample", sample_bytes=512 * 1024, max_heap=None, seed=None):
+def install(*, profile="sample", sample_bytes=512 * 1024, max_heap=None, seed=None, gc="cpython"):
     """Put this process on our heap; what was allocated before stays where it is, and is freed there.
 
-    Idempotent: on a process that is on our heap already it changes nothing. Returns whether the process is on our
-    heap. Where this interpreter cannot be served, a RuntimeWarning says why and CPython's allocator stays.
+    Idempotent: a process that is on our heap already stays as it is. Returns whether the process is on our heap. Where
+    this interpreter cannot be served, a RuntimeWarning says why, and CPython's allocator or its collector stays.
 
     profile: **"sample"** or "off". sample_bytes: mean distance between two samples, **512 KiB**. max_heap: hard limit,
-    **none**. Both are bytes, or a size such as "64M". seed: makes the sampler repeatable; **random**.
+    **none**. Both are bytes, or a size such as "64M". seed: makes the sampler repeatable; **random**. gc: who does this
+    interpreter's full collections of cycles: **"cpython"**, "heapkeeper", or "verify": ours, then CPython's, compared;
+    these two can also be asked for later, by another call.
     """
     from heapkeeper import _settings
 
@@ -47,12 +49,14 @@ def install(*, profile="sample", sample_bytes=512 * 1024, max_heap=None, seed=No
     settings.sample_bytes = _settings.positive_size(sample_bytes)
     settings.max_heap = None if max_heap is None else _settings.heap_limit(max_heap)
     settings.seed = None if seed is None else _settings.seed(str(seed))
-    reason = _settings.install(settings)
-    if reason is not None:
-        import warnings
+    settings.gc = _settings.choice(gc, _settings.COLLECTORS)
+    reasons = {"allocator": _settings.install(settings), "collector": _settings.install_collector(settings)}
+    for part, reason in reasons.items():
+        if reason is not None:
+            import warnings
 
-        warnings.warn(f"CPython's allocator stays: {reason}", RuntimeWarning, stacklevel=2)
-    return reason is None
+            warnings.warn(f"CPython's {part} stays: {reason}", RuntimeWarning, stacklevel=2)
+    return reasons["allocator"] is None
 
 
 def status():

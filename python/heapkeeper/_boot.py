@@ -23,11 +23,15 @@ def boot():
     except ValueError as error:
         _complain(f"HEAPKEEPER ignored: {error}")
         return
-    if settings.on and _in_main_interpreter():
-        try:
+    if not settings.on:
+        return
+    try:
+        if _in_main_interpreter():
             _follow(settings)
-        except Exception as error:
-            _complain(f"{type(error).__name__}: {error}")
+        elif settings.allocator == "heapkeeper":
+            _install_collector(settings)
+    except Exception as error:
+        _complain(f"{type(error).__name__}: {error}")
 
 
 def _follow(settings):
@@ -44,10 +48,19 @@ def _follow(settings):
         from heapkeeper import _exit
 
         _exit.register(settings)
+    _install_collector(settings)
+
+
+def _install_collector(settings):
+    from heapkeeper import _settings
+
+    reason = _settings.install_collector(settings)
+    if reason is not None:
+        _complain(f"CPython's collector stays: {reason}")
 
 
 def _in_main_interpreter():
-    """Subinterpreters run `site` too, but share the main interpreter's installation, report and log line."""
+    """Subinterpreters run `site` too. Heap, report and log line are the main interpreter's; a collector each has itself."""
     import _thread
 
     if hasattr(_thread, "_is_main_interpreter"):  # 3.12 and later

@@ -31,6 +31,8 @@ options:
   --profile MODE    sample: learn which lines allocate, by sampling; off: do not        (default: sample)
   --sample-bytes N  mean distance between two samples: smaller sees more, costs more    (default: 512K)
   --allocator NAME  heapkeeper, or cpython to compare with                              (default: heapkeeper)
+  --gc MODE         who does full collections of cycles: cpython, heapkeeper, or        (default: cpython)
+                    verify: ours, then CPython's, and one line where they differ
   --json            the report as one JSON object
   -q, --quiet       no report
   -h, --help        show this help
@@ -117,6 +119,7 @@ _VALUES = {
     "--profile": ("profile", lambda value: _settings.choice(value, _settings.PROFILES)),
     "--sample-bytes": ("sample_bytes", _settings.positive_size),
     "--allocator": ("allocator", lambda value: _settings.choice(value, _settings.ALLOCATORS)),
+    "--gc": ("gc", lambda value: _settings.choice(value, _settings.COLLECTORS)),
     "--max-heap": ("max_heap", _settings.heap_limit),
 }
 

@@ -5,6 +5,7 @@
                | "sample-bytes=" SIZE               mean distance between samples, default 512K
                | "max-heap=" SIZE                   hard limit, 8M at least, default none
                | "allocator=" ("heapkeeper" | "cpython")
+               | "gc=" ("cpython" | "heapkeeper" | "verify")   who does full collections, default cpython
                | "report" | "report=" PID           report at exit: in every process, or in that one
                | "json"                             the report as one JSON object
                | "seed=" N                          of the sampler, default random
@@ -19,6 +20,7 @@ from heapkeeper import SettingsError
 
 PROFILES = ("sample", "off")
 ALLOCATORS = ("heapkeeper", "cpython")
+COLLECTORS = ("cpython", "heapkeeper", "verify")
 DEFAULT_SAMPLE_BYTES = 512 * 1024
 
 # An interpreter that has just started needs 0.8 MiB (3.12): less would kill the program before its first line.
@@ -35,7 +37,7 @@ _MAX_SEED = 2**64 - 1
 class Settings:
     """One process's settings. Units are in the grammar above."""
 
-    __slots__ = ("allocator", "json", "log", "max_heap", "on", "profile", "report", "sample_bytes", "seed")
+    __slots__ = ("allocator", "gc", "json", "log", "max_heap", "on", "profile", "report", "sample_bytes", "seed")
 
     def __init__(self):
         self.on = True
@@ -43,6 +45,7 @@ class Settings:
         self.sample_bytes = DEFAULT_SAMPLE_BYTES
         self.max_heap = None
         self.allocator = "heapkeeper"
+        self.gc = "cpython"
         self.report = None
         self.json = False
         self.seed = None
@@ -126,6 +129,8 @@ def _parse_item(settings, item):
         settings.profile = _in_item(item, choice, value, PROFILES)
     elif key == "allocator":
         settings.allocator = _in_item(item, choice, value, ALLOCATORS)
+    elif key == "gc":
+        settings.gc = _in_item(item, choice, value, COLLECTORS)
     elif key == "sample-bytes":
         settings.sample_bytes = _in_item(item, positive_size, value)
     elif key == "max-heap":
@@ -134,7 +139,7 @@ def _parse_item(settings, item):
         settings.seed = _in_item(item, seed, value)
     else:
         raise SettingsError(
-            f"{item!r} is none of 1, 0, profile=, sample-bytes=, max-heap=, allocator=, report, json, seed=, log="
+            f"{item!r} is none of 1, 0, profile=, sample-bytes=, max-heap=, allocator=, gc=, report, json, seed=, log="
         )
 
 
@@ -168,6 +173,8 @@ def compose(settings):
         items.append(f"max-heap={settings.max_heap}")
     if settings.allocator != "heapkeeper":
         items.append(f"allocator={settings.allocator}")
+    if settings.gc != "cpython":
+        items.append(f"gc={settings.gc}")
     if settings.seed is not None:
         items.append(f"seed={settings.seed}")
     if settings.log is not None:
@@ -186,3 +193,19 @@ def install(settings):
         settings.max_heap or 0,
         settings.seed or 0,
     )
+
+
+def install_collector(settings):
+    """Give this interpreter's full collections to ours, if asked to; each interpreter of a process does so for itself.
+
+    Returns None, or in one line why CPython's collector stays.
+    """
+    if settings.gc == "cpython":
+        return None
+    try:
+        from heapkeeper import _native
+    except ImportError as error:
+        return str(error)
+    if not _native.installed():
+        return "ours works on our heap only"
+    return _native.gc_install(settings.gc)

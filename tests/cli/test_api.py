@@ -31,6 +31,8 @@ print(heapkeeper.install(), heapkeeper.status()["allocator"]["name"])
         "max_heap='64X'",
         "seed=0",
         "max_heap=1.5",
+        "gc='off'",
+        "gc=None",
     ],
 )
 def test_install_with_a_bad_argument_changes_nothing(driver, arguments):

@@ -64,12 +64,16 @@ def test_grammar():
         assert not parse(off).on
     for on in ("1", "on", "report", "on,json", "profile=off"):
         assert parse(on).on
-    settings = parse("profile=off,sample-bytes=64K,max-heap=1.5G,allocator=cpython,report=12,json,seed=3,log=/a b/c=d")
+    settings = parse(
+        "profile=off,sample-bytes=64K,max-heap=1.5G,allocator=cpython,gc=verify,report=12,json,seed=3,log=/a b/c=d"
+    )
     assert (settings.profile, settings.sample_bytes, settings.max_heap) == ("off", 65536, 3 * 2**29)
     assert (settings.allocator, settings.report, settings.json) == ("cpython", 12, True)
-    assert (settings.seed, settings.log) == (3, "/a b/c=d")
+    assert (settings.gc, settings.seed, settings.log) == ("verify", 3, "/a b/c=d")
     assert parse("report").report == _settings.EVERY_PROCESS
     assert parse("1").report is None
+    assert [parse(f"gc={name}").gc for name in _settings.COLLECTORS] == ["cpython", "heapkeeper", "verify"]
+    assert parse("1").gc == "cpython"
 
 
 BAD = [
@@ -89,6 +93,10 @@ BAD += [
     "report=0",
     "report=-1",
     "allocator=malloc",
+    "gc",
+    "gc=",
+    "gc=off",
+    "gc=heapkeeper,gc=ours",
     "seed=",
     "seed=0",
     "seed=-1",
@@ -122,6 +130,7 @@ def test_compose_is_the_inverse_of_parse():
         settings = _settings.Settings()
         settings.profile = draw(_settings.PROFILES)
         settings.allocator = draw(_settings.ALLOCATORS)
+        settings.gc = draw(_settings.COLLECTORS)
         settings.sample_bytes = draw([1, 4096, _settings.DEFAULT_SAMPLE_BYTES, 2**40])
         settings.max_heap = draw([None, 2**23, 2**30])
         settings.report = draw([None, _settings.EVERY_PROCESS, 1, 4_000_000])

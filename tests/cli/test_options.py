@@ -27,6 +27,7 @@ from processes import COMMAND
         (["run", "--sample-bytes", "0", "app.py"], "above 0"),
         (["run", "--profile", "exactly", "app.py"], "--profile: 'exactly' is not one of sample, off"),
         (["run", "--allocator", "glibc", "app.py"], "--allocator: 'glibc' is not one of heapkeeper, cpython"),
+        (["run", "--gc", "generational", "app.py"], "--gc: 'generational' is not one of cpython, heapkeeper, verify"),
         (["run", "--maxheap", "64M", "app.py"], "unknown option --maxheap"),
         (["run", "--max", "64M", "app.py"], "unknown option --max"),
         (["run", "-x", "app.py"], "unknown option -x"),
@@ -67,6 +68,9 @@ def test_a_bad_environment_is_an_error_of_run(driver):
         (["--profile", "off"], "report=PID,profile=off"),
         (["--profile", "off", "--profile", "sample"], "report=PID"),
         (["--allocator", "cpython"], "report=PID,allocator=cpython"),
+        (["--gc", "heapkeeper", "-q"], "gc=heapkeeper"),
+        (["--gc=verify"], "report=PID,gc=verify"),
+        (["--gc", "verify", "--gc", "cpython"], "report=PID"),
     ],
     ids=" ".join,
 )
@@ -111,7 +115,7 @@ def test_help(driver):
     for arguments in (["--help"], ["-h"], ["-q", "--help"], ["--max-heap", "1G", "-h", "app.py"]):
         outcome = driver.run(*arguments)
         assert (outcome.status, outcome.stderr) == (0, "")
-        for option in ("--max-heap", "--profile", "--sample-bytes", "--allocator", "--json", "-q", "-m", "-c"):
+        for option in ("--max-heap", "--profile", "--sample-bytes", "--allocator", "--gc", "--json", "-q", "-m", "-c"):
             assert f"  {option}" in outcome.stdout
         assert max(map(len, outcome.stdout.splitlines())) <= 110
 
