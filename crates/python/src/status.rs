@@ -4,7 +4,7 @@ use std::ffi::CStr;
 use std::sync::OnceLock;
 
 use heapkeeper_heap::{HeapStats, SizeClass, monotonic_ms};
-use heapkeeper_record::{AllocatorStatus, ClassStatus, HeapStatus, ProcessStatus, Status};
+use heapkeeper_record::{AllocatorStatus, ClassStatus, CollectorStatus, HeapStatus, ProcessStatus, Status};
 use pyo3_ffi as ffi;
 
 use crate::{hosts, process, profile};
@@ -43,7 +43,13 @@ pub fn status(program: String, reason: Option<String>) -> Status {
         heap,
         process,
         profile,
+        collector: collector_status(),
     }
+}
+
+/// The collector of this interpreter.
+fn collector_status() -> Option<CollectorStatus> {
+    None
 }
 
 fn python_version() -> String {

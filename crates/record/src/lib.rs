@@ -3,6 +3,8 @@
 //! Nothing here knows a live heap or an interpreter; the Python face fills these structures, reports and exporters read them.
 //! Every field says its unit in its name.
 
+mod collector;
 mod status;
 
+pub use collector::{CollectorStatus, CycleType, GenerationStatus, PauseStatus, PhaseStatus, VerifyStatus};
 pub use status::{AllocatorStatus, ClassStatus, Frame, HeapStatus, ProcessStatus, ProfileStatus, Site, Status};

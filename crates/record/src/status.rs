@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::CollectorStatus;
+
 /// Everything known of one process at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Status {
@@ -23,6 +25,8 @@ pub struct Status {
     pub process: ProcessStatus,
     /// The sampling profiler; absent when it is off.
     pub profile: Option<ProfileStatus>,
+    /// The collector of cycles; absent where nothing is known of it.
+    pub collector: Option<CollectorStatus>,
 }
 
 /// Who serves the program's allocations, and why if it is not us.

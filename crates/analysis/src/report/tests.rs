@@ -138,6 +138,7 @@ fn typical() -> Status {
                 ),
             ],
         }),
+        collector: None,
     }
 }
 
