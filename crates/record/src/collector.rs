@@ -25,9 +25,9 @@ pub struct CollectorStatus {
     pub enabled: bool,
     /// Objects of each generation, as `gc.get_count()` gives them: the first is what was allocated less what was freed since
     /// the last collection, the others are collections of the generation before.
-    pub counts: [u64; 3],
+    pub counts: [i64; 3],
     /// The counts at which a collection starts, as `gc.get_threshold()` gives them; a first one of 0 means never.
-    pub thresholds: [u64; 3],
+    pub thresholds: [i64; 3],
     /// Objects that survived the last full collection; 0 before the first.
     pub long_lived: u64,
     /// What `verify` compared; absent in the other modes.
