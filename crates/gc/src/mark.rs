@@ -106,15 +106,10 @@ pub(crate) fn mark_known<G: Graph>(
     search: &Search<'_>,
     roots: impl FnOnce(&mut dyn FnMut(G::Ref)),
 ) -> Marked {
-    let mut marker = Marker::<G, _>::new(ByBit(&search.space), search.stack);
+    let marker = Marker::<G, _>::new(ByBit(&search.space), search.stack);
+    // All of them lie ahead of the cursor.
     roots(&mut |root| {
-        let address = G::address(root);
-        if !marker.reach.is_candidate(address) {
-            graph.trace(root, &mut marker);
-        } else {
-            // Ahead of the cursor.
-            marker.reach.reach(address);
-        }
+        marker.reach.reach(G::address(root));
     });
     marker.sweep(
         graph,

@@ -62,6 +62,15 @@ impl<'a> Search<'a> {
         true
     }
 
+    /// Candidates that `add` had no place for, with tables for the chunks that they lie in.
+    pub fn add_elsewhere(&mut self, outside: Outside<'a>, addresses: &[*mut u8]) {
+        self.space.set_outside(outside);
+        for address in addresses {
+            let added = self.add(*address);
+            debug_assert!(added, "no table for an object's chunk");
+        }
+    }
+
     /// How many were added.
     pub fn candidates(&self) -> usize {
         self.candidates
@@ -77,7 +86,7 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Mark what these roots lead to. Roots that are no candidates are traced all the same.
+    /// Mark what these roots lead to. Addresses that are no candidates' are not looked at: a root may be anything.
     pub fn mark_known<G: Graph>(&mut self, graph: &G, roots: impl FnOnce(&mut dyn FnMut(G::Ref))) {
         let marked = mark_known(graph, self, roots);
         self.note(marked);
@@ -140,19 +149,34 @@ impl<'a> Search<'a> {
         self.space.place(address).is_some_and(Place::is_unreached)
     }
 
-    /// Note that an unreached object is reached.
-    pub fn reach(&mut self, address: *const u8) {
+    /// Note whether a candidate counts as reached: for whoever goes on with the bits after the search.
+    #[inline]
+    pub fn set_reached(&mut self, address: *const u8, reached: bool) {
         if let Some(place) = self.space.place(address) {
-            place.set_unreached(false);
+            place.set_unreached(!reached);
         }
     }
 
-    /// Any candidates not reached?
-    pub fn is_complete(&self) -> bool {
-        self.space.parts().iter().all(|part| {
+    /// After the search: the object is no candidate any more.
+    pub fn remove(&mut self, address: *const u8) {
+        if let Some(place) = self.space.place(address) {
+            place.set_unreached(false);
+            place.remove_candidate();
+        }
+    }
+
+    /// How many candidates are unreached.
+    pub fn unreached(&self) -> usize {
+        let count = |part: &&Part| {
             // SAFETY: within the tables.
-            (0..part.words).all(|word| unsafe { part.unreached_word(word) == 0 })
-        })
+            (0..part.words).map(|word| unsafe { part.unreached_word(word).count_ones() as usize }).sum::<usize>()
+        };
+        self.space.parts().iter().map(count).sum()
+    }
+
+    /// Memory that the search took beside the heap, at most, without what the caller gave it.
+    pub fn scratch_bytes(&self) -> usize {
+        self.space.scratch_bytes(self.counted.candidates) + self.marked.deepest * size_of::<*mut u8>()
     }
 
     /// Candidates that are unreached, in the order of addresses.

@@ -108,6 +108,12 @@ impl Place<'_> {
     }
 
     #[inline(always)]
+    pub(crate) fn remove_candidate(self) {
+        // SAFETY: as above.
+        unsafe { *self.part.candidates.add(self.granule / WORD_GRANULES) &= !self.bit() }
+    }
+
+    #[inline(always)]
     pub(crate) fn set_unreached(self, unreached: bool) {
         // SAFETY: as above.
         unsafe {
@@ -150,6 +156,10 @@ impl<'a> Space<'a> {
         Space { base, bytes, inside, outside }
     }
 
+    pub(crate) fn set_outside(&mut self, outside: Outside<'a>) {
+        self.outside = outside;
+    }
+
     /// In the order of the sweep.
     pub(crate) fn parts(&self) -> [&Part; 2] {
         [&self.outside.part, &self.inside]
@@ -163,6 +173,25 @@ impl<'a> Space<'a> {
         } else {
             self.outside.place(address)
         }
+    }
+
+    /// Memory that the inside tables take, at most, with so many candidates counted.
+    pub(crate) fn scratch_bytes(&self, counted: usize) -> usize {
+        /// Words of bits on a page of memory, which is taken as a whole.
+        const PAGE_WORDS: usize = 4096 / size_of::<u64>();
+        const PAGE_COUNTERS: usize = 4096 / size_of::<u16>();
+        let part = &self.inside;
+        let (mut pages, mut counted_pages) = (0, 0);
+        for first in (0..part.words).step_by(PAGE_WORDS) {
+            let page = first..part.words.min(first + PAGE_WORDS);
+            // SAFETY: within the tables.
+            pages += usize::from(page.into_iter().any(|word| unsafe { part.candidates_word(word) != 0 }));
+        }
+        if counted > 0 {
+            // A page of bits stands for 4 MiB of heap, whose counters fill 64 pages.
+            counted_pages = (pages * PAGE_WORDS * WORD_GRANULES / 2 / PAGE_COUNTERS).min(counted);
+        }
+        (2 * pages + counted_pages) * 4096
     }
 
     /// The address of a granule.

@@ -77,7 +77,8 @@ impl Default for Pauses {
 }
 
 impl Pauses {
-    pub(crate) fn record(&mut self, pause_ns: u64) {
+    /// Note a pause.
+    pub fn record(&mut self, pause_ns: u64) {
         let bucket = pause_ns.checked_ilog2().unwrap_or(0) as usize;
         self.buckets[bucket.min(BUCKETS - 1)] += 1;
         self.longest_ns = self.longest_ns.max(pause_ns);

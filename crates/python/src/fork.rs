@@ -3,7 +3,7 @@
 //! The thread that forks takes all our locks first, in the order of their nesting. The main heap needs none: `os.fork`
 //! holds the GIL. Registered with `pthread_atfork`, so that forks by C code are covered too.
 
-use crate::{hosts, profile};
+use crate::{collect, hosts, profile};
 
 /// Register the handlers, once.
 pub fn register() {
@@ -12,6 +12,7 @@ pub fn register() {
 }
 
 extern "C" fn before() {
+    collect::before_fork();
     hosts::before_fork();
     profile::before_fork();
     if let Some(range) = hosts::range() {
@@ -25,6 +26,7 @@ extern "C" fn in_parent() {
     }
     profile::after_fork_in_parent();
     hosts::after_fork_in_parent();
+    collect::after_fork_in_parent();
 }
 
 extern "C" fn in_child() {
@@ -33,4 +35,5 @@ extern "C" fn in_child() {
     }
     profile::after_fork_in_child();
     hosts::after_fork_in_child();
+    collect::after_fork_in_child();
 }

@@ -138,6 +138,43 @@ pub fn walk_checked(layout: &Layout, state: *mut ffi::PyThreadState, stack: &mut
     walk_with(&Checked, layout, state.cast(), stack).is_some()
 }
 
+/// Visit what stands in the local variables of the frames that `state` runs: null, an object, or, in a frame that is being
+/// left, what was an object.
+///
+/// # Safety
+/// `state` is a thread state of the interpreter whose GIL is held, and the layout has been checked.
+pub unsafe fn visit_locals(layout: &Layout, state: *mut ffi::PyThreadState, mut visit: impl FnMut(*mut ffi::PyObject)) {
+    walk_frames(&Direct, layout, state.cast(), |frame, complete| {
+        let first = frame.wrapping_add(layout.frame_locals as usize).cast::<*mut ffi::PyObject>();
+        // SAFETY: a frame of this code object has so many locals, and it has been set up.
+        unsafe {
+            for i in 0..locals_of(layout, complete.code) {
+                visit(first.add(i).read());
+            }
+        }
+        true
+    });
+}
+
+/// How many locals a frame of this code has: fast ones, cells and free variables.
+///
+/// # Safety
+/// `code` is a code object, and the layout has been checked.
+unsafe fn locals_of(layout: &Layout, code: *mut ffi::PyCodeObject) -> usize {
+    let code: *const u8 = code.cast();
+    // SAFETY: by the caller's word.
+    unsafe {
+        if layout.code_locals != ABSENT {
+            return read_at::<i32>(code, layout.code_locals) as usize;
+        }
+        let length = |field| {
+            let tuple: *mut ffi::PyObject = read_at(code, field);
+            if tuple.is_null() { 0 } else { ffi::PyTuple_GET_SIZE(tuple) as usize }
+        };
+        read_at::<i32>(code, layout.code_nlocals) as usize + length(layout.code_cellvars) + length(layout.code_freevars)
+    }
+}
+
 /// The word at `offset_bytes` from `base`, read through the kernel; `None` where nothing is mapped.
 pub fn checked_word(base: *const u8, offset_bytes: u32) -> Option<usize> {
     Checked.read(base, offset_bytes)
@@ -195,6 +232,17 @@ impl Memory for Checked {
 /// `None` where a word could not be read.
 #[inline]
 fn walk_with(memory: &impl Memory, layout: &Layout, state: *const u8, stack: &mut Stack) -> Option<()> {
+    walk_frames(memory, layout, state, |_, complete| stack.push(complete))
+}
+
+/// Visit frames, innermost first, until `visit` says no. `None` where a word could not be read.
+#[inline]
+fn walk_frames(
+    memory: &impl Memory,
+    layout: &Layout,
+    state: *const u8,
+    mut visit: impl FnMut(*const u8, RawFrame) -> bool,
+) -> Option<()> {
     let mut frame: *const u8 = match layout.tstate_cframe {
         ABSENT => memory.read(state, layout.tstate_frame)?,
         cframe => {
@@ -207,7 +255,7 @@ fn walk_with(memory: &impl Memory, layout: &Layout, state: *const u8, stack: &mu
     };
     while !frame.is_null() {
         if let Some(complete) = read_frame(memory, layout, frame)?
-            && !stack.push(complete)
+            && !visit(frame, complete)
         {
             break;
         }

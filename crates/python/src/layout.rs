@@ -46,9 +46,26 @@ pub struct Layout {
     pub code_filename: u32,
     pub code_name: u32,
     pub code_linetable: u32,
+    pub frame_locals: u32,
+    pub code_locals: u32,
+    pub code_nlocals: u32,
+    pub code_cellvars: u32,
+    pub code_freevars: u32,
+    pub gc_enabled: u32,
+    pub gc_debug: u32,
+    pub gc_generations: u32,
+    pub gc_generation_bytes: u32,
+    pub gc_threshold: u32,
+    pub gc_count: u32,
+    pub gc_permanent: u32,
+    pub gc_collecting: u32,
+    pub gc_garbage: u32,
+    pub gc_callbacks: u32,
+    pub gc_long_lived_total: u32,
+    pub gc_long_lived_pending: u32,
 }
 
-const _: () = assert!(size_of::<Layout>() == 25 * 4);
+const _: () = assert!(size_of::<Layout>() == 42 * 4);
 
 unsafe extern "C" {
     safe static hk_layout: Layout;

@@ -8,6 +8,7 @@
 //! fork.rs        locks held across fork
 //! profile/       the sampler's observer and what it found; frames.rs reads the Python stack
 //! layout.rs      facts of the interpreter built for, checked against the one found; versions/ has a file for each
+//! collect/       full collections by our own search, in the place of CPython's callbacks
 //! answers.rs     sys.getallocatedblocks() and friends answer for our heap too
 //! place.rs       heapkeeper.where(obj)
 //! status.rs      everything known, as a record
@@ -17,6 +18,7 @@
 //! Inside a hook: no Python code, no allocation of CPython's, no lock that Python code may hold.
 
 mod answers;
+mod collect;
 mod elsewhere;
 mod fork;
 mod frames;

@@ -7,21 +7,25 @@ use std::sync::Mutex;
 use heapkeeper_analysis::report::{self, Style};
 use pyo3_ffi::{self as ffi, Py_ssize_t, PyObject};
 
-use crate::{hosts, install, interpreter, place, status};
+use crate::{collect, hosts, install, interpreter, place, status};
 
 /// Why the allocator stayed CPython's, once somebody asked for ours.
 static REASON: Mutex<Option<String>> = Mutex::new(None);
+
+/// Why full collections stayed CPython's, once somebody asked for ours.
+static COLLECTOR_REASON: Mutex<Option<String>> = Mutex::new(None);
 
 /// # Safety
 /// Called by the interpreter to import the module.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn PyInit__native() -> *mut PyObject {
-    static mut METHODS: [ffi::PyMethodDef; 8] = [
+    static mut METHODS: [ffi::PyMethodDef; 9] = [
         method(c"install", py_install, c"install(sample_bytes, max_heap, seed)\n--\n\nPut this process on our heap. Returns None, or in one line why CPython's allocator stays."),
         method(c"installed", py_installed, c"installed()\n--\n\nWhether this process is on our heap."),
         method(c"status_json", py_status_json, c"status_json(program)\n--\n\nThe state of this process, as JSON."),
         method(c"report", py_report, c"report(program, columns, color)\n--\n\nThe report at exit, as text."),
         method(c"where", py_where, c"where(obj)\n--\n\nWhere an object lives, as a dict."),
+        method(c"gc_install", py_gc_install, c"gc_install(mode)\n--\n\nHave full collections of this interpreter done (\"heapkeeper\") or checked (\"verify\") by our collector. Returns None, or in one line why CPython's stays."),
         method(c"limit", py_limit, c"limit(bytes)\n--\n\nSet the hard limit; 0 for none."),
         method(c"trim", py_trim, c"trim()\n--\n\nGive free memory back to the OS. Returns the bytes given back."),
         ffi::PyMethodDef::zeroed(),
@@ -136,8 +140,9 @@ unsafe fn none() -> *mut PyObject {
     unsafe { ffi::Py_NewRef(ffi::Py_None()) }
 }
 
-fn reason() -> Option<String> {
-    REASON.lock().map_or(None, |reason| reason.clone())
+/// Why the allocator stayed CPython's, and why its collector did.
+fn reasons() -> [Option<String>; 2] {
+    [&REASON, &COLLECTOR_REASON].map(|reason| reason.lock().map_or(None, |reason| reason.clone()))
 }
 
 unsafe extern "C" fn py_install(_: *mut PyObject, arguments: *mut *mut PyObject, count: Py_ssize_t) -> *mut PyObject {
@@ -188,7 +193,7 @@ unsafe extern "C" fn py_status_json(
         let Some(program) = exactly(arguments, count).and_then(|&[program]| text(program)) else {
             return ptr::null_mut();
         };
-        match serde_json::to_string(&status::status(program, reason())) {
+        match serde_json::to_string(&status::status(program, reasons())) {
             Ok(json) => to_str(&json),
             Err(error) => {
                 let text = format!("status cannot be written as JSON: {error}\0");
@@ -213,7 +218,7 @@ unsafe extern "C" fn py_report(_: *mut PyObject, arguments: *mut *mut PyObject, 
             return ptr::null_mut();
         }
         let style = Style { columns: columns as usize, color: color == 1 };
-        to_str(&report::render(&status::status(program, reason()), style))
+        to_str(&report::render(&status::status(program, reasons()), style))
     }
 }
 
@@ -223,6 +228,34 @@ unsafe extern "C" fn py_where(_: *mut PyObject, arguments: *mut *mut PyObject, c
         match exactly(arguments, count) {
             Some(&[object]) => place::place(object),
             None => ptr::null_mut(),
+        }
+    }
+}
+
+unsafe extern "C" fn py_gc_install(
+    _: *mut PyObject,
+    arguments: *mut *mut PyObject,
+    count: Py_ssize_t,
+) -> *mut PyObject {
+    // SAFETY: called by the interpreter with the GIL held.
+    unsafe {
+        let Some(mode) = exactly(arguments, count).and_then(|&[mode]| text(mode)) else {
+            return ptr::null_mut();
+        };
+        let mode = match mode.as_str() {
+            "heapkeeper" => collect::Mode::Heapkeeper,
+            "verify" => collect::Mode::Verify,
+            _ => return none(),
+        };
+        match collect::take(mode) {
+            Ok(()) => none(),
+            Err(line) => {
+                let object = to_str(&line);
+                if let Ok(mut reason) = COLLECTOR_REASON.lock() {
+                    *reason = Some(line);
+                }
+                object
+            }
         }
     }
 }

@@ -4,10 +4,10 @@ use std::ffi::CStr;
 use std::sync::OnceLock;
 
 use heapkeeper_heap::{HeapStats, SizeClass, monotonic_ms};
-use heapkeeper_record::{AllocatorStatus, ClassStatus, CollectorStatus, HeapStatus, ProcessStatus, Status};
+use heapkeeper_record::{AllocatorStatus, ClassStatus, HeapStatus, ProcessStatus, Status};
 use pyo3_ffi as ffi;
 
-use crate::{hosts, process, profile};
+use crate::{collect, hosts, process, profile};
 
 /// Sites listed at the peak and at the end.
 const TOP_SITES: usize = 20;
@@ -26,7 +26,7 @@ fn seconds_since_install(at_ms: u64) -> f64 {
 }
 
 /// The record now. The GIL is held.
-pub fn status(program: String, reason: Option<String>) -> Status {
+pub fn status(program: String, [reason, collector_reason]: [Option<String>; 2]) -> Status {
     // First the sites: to resolve them allocates, which should not show in the figures twice.
     let profile = profile::is_on().then(|| profile::status(TOP_SITES, seconds_since_install));
     let (heap, process) = (heap_status(), process_status());
@@ -43,16 +43,11 @@ pub fn status(program: String, reason: Option<String>) -> Status {
         heap,
         process,
         profile,
-        collector: collector_status(),
+        collector: hosts::range().map(|_| collect::status(collector_reason)),
     }
 }
 
-/// The collector of this interpreter.
-fn collector_status() -> Option<CollectorStatus> {
-    None
-}
-
-fn python_version() -> String {
+pub fn python_version() -> String {
     // SAFETY: returns a static string: "3.12.1 (main, …".
     let text = unsafe { CStr::from_ptr(ffi::Py_GetVersion()) }.to_string_lossy().into_owned();
     format!("CPython {}", text.split_whitespace().next().unwrap_or(""))

@@ -1,8 +1,11 @@
 /* CPython 3.10: frames are objects, `f_lasti` counts code units. */
+#define Py_BUILD_CORE_MODULE 1
+
 #include <stddef.h>
 
 #include <Python.h>
 #include <frameobject.h>
+#include <internal/pycore_interp.h>
 
 #include "layout.h"
 
@@ -12,6 +15,8 @@
 
 HK_FIELD_IS(PyFrameObject, f_lasti, 4);
 HK_FIELD_IS(PyCodeObject, co_firstlineno, 4);
+HK_FIELD_IS(PyCodeObject, co_nlocals, 4);
+HK_COLLECTOR_IS_KNOWN;
 
 const struct hk_layout hk_layout = {
     .supported = 1,
@@ -39,4 +44,10 @@ const struct hk_layout hk_layout = {
     .code_filename = offsetof(PyCodeObject, co_filename),
     .code_name = offsetof(PyCodeObject, co_name),
     .code_linetable = offsetof(PyCodeObject, co_linetable),
+    .frame_locals = offsetof(PyFrameObject, f_localsplus),
+    .code_locals = HK_ABSENT,
+    .code_nlocals = offsetof(PyCodeObject, co_nlocals),
+    .code_cellvars = offsetof(PyCodeObject, co_cellvars),
+    .code_freevars = offsetof(PyCodeObject, co_freevars),
+    HK_COLLECTOR,
 };

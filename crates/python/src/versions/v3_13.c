@@ -18,6 +18,8 @@ HK_FIELD_IS(PyInterpreterState, feature_flags, 8);
 HK_FIELD_IS(_PyInterpreterFrame, owner, 1);
 HK_FIELD_IS(PyCodeObject, _co_firsttraceable, 4);
 HK_FIELD_IS(PyCodeObject, co_firstlineno, 4);
+HK_FIELD_IS(PyCodeObject, co_nlocalsplus, 4);
+HK_COLLECTOR_IS_KNOWN;
 
 const struct hk_layout hk_layout = {
     .supported = 1,
@@ -46,4 +48,10 @@ const struct hk_layout hk_layout = {
     .code_filename = offsetof(PyCodeObject, co_filename),
     .code_name = offsetof(PyCodeObject, co_qualname),
     .code_linetable = offsetof(PyCodeObject, co_linetable),
+    .frame_locals = offsetof(_PyInterpreterFrame, localsplus),
+    .code_locals = offsetof(PyCodeObject, co_nlocalsplus),
+    .code_nlocals = HK_ABSENT,
+    .code_cellvars = HK_ABSENT,
+    .code_freevars = HK_ABSENT,
+    HK_COLLECTOR,
 };

@@ -1,0 +1,460 @@
+//! A full collection, up to the point where CPython takes over: who is trash.
+//!
+//! ```text
+//! walk       the lists of all generations              sets a bit for each object; immortal ones are set aside
+//! roots      sys.modules, locals of all frames         marked first: what they reach needs no count
+//! count      what these do not reach                   refcount − references from each other
+//! mark       what of that is held from elsewhere
+//! untrack    plain tuples and dicts that are alive
+//! order      the lists, if they are out of order       for the next walk, and for CPython's own collector
+//! ```
+//! Afterwards the survivors stand in [`Survivors`], out of CPython's sight, and the trash alone in the oldest generation, in
+//! the order in which CPython would have found it. CPython then collects that: it finds for itself that the trash is
+//! unreachable, and disposes of it in its own way. At the end of the collection the survivors come back.
+//!
+//! **Sound:** an object is kept if a root leads to it, or if it has references that no candidate accounts for, as in CPython's
+//! own search (`deduce_unreachable`, Modules/gcmodule.c or Python/gc.c). The roots are alive by themselves. A local variable
+//! of a frame that is just being left may hold the address of an object that is gone: it is looked at only if it is the
+//! address of a candidate, and the worst is that garbage stays for one collection more.
+
+use std::cell::UnsafeCell;
+use std::time::{Duration, Instant};
+
+use heapkeeper_gc::{Graph, Outside, Search, Tables, Visitor};
+use heapkeeper_heap::Lock;
+use pyo3_ffi::{self as ffi, PyObject};
+
+use crate::collect::graph::{ObjectPtr, Objects, untrack_if_plain};
+use crate::collect::list::{End, Header, HeaderPtr};
+use crate::collect::state::{CollectorState, OLD};
+use crate::layout::Layout;
+use crate::{frames, hosts};
+
+/// The order in which a full collection joins the lists: CPython puts younger ones behind the oldest.
+const JOINED: [usize; 3] = [OLD, 0, 1];
+
+/// Lists are put in order when more than one neighbour in so many is.
+const DISORDER_SHARE: usize = 16;
+/// As many objects come first, in the order in which references lead to them: then CPython's own collector finds most
+/// objects after one that refers to them, and does not move them back and forth.
+const LEADING_OBJECTS: usize = 20_000;
+
+/// Seconds by phase.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Phases {
+    pub walk: Duration,
+    pub roots: Duration,
+    pub count: Duration,
+    pub mark: Duration,
+    pub untrack: Duration,
+    pub order: Duration,
+}
+
+impl Phases {
+    pub fn add(&mut self, other: &Phases) {
+        self.walk += other.walk;
+        self.roots += other.roots;
+        self.count += other.count;
+        self.mark += other.mark;
+        self.untrack += other.untrack;
+        self.order += other.order;
+    }
+
+    pub fn total(&self) -> Duration {
+        self.walk + self.roots + self.count + self.mark + self.untrack + self.order
+    }
+}
+
+/// What a search found.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Objects looked at.
+    pub candidates: usize,
+    /// Those kept from CPython.
+    pub survivors: usize,
+    /// Those left to it: trash, if they were counted.
+    pub suspects: usize,
+    /// Those that no root led to.
+    pub unrooted: usize,
+    pub is_counted: bool,
+    pub phases: Phases,
+    /// Memory that the search took, at most.
+    pub scratch_bytes: usize,
+    /// Trash by type, as far as there was room.
+    pub types: Vec<(*mut ffi::PyTypeObject, usize)>,
+}
+
+/// The list of survivors while CPython disposes of the trash. At a fixed address; empty at all other times.
+pub struct Survivors(UnsafeCell<Header>);
+
+impl Survivors {
+    pub const fn new() -> Survivors {
+        Survivors(UnsafeCell::new(Header::new()))
+    }
+
+    /// The list's head.
+    fn head(&self) -> HeaderPtr {
+        HeaderPtr(self.0.get())
+    }
+
+    /// Make the list usable, once it has its place.
+    pub fn clear(&self) {
+        // SAFETY: nothing is linked to it yet.
+        unsafe { self.head().clear() };
+    }
+
+    /// Put the survivors back where they belong, in the oldest generation and before what is there. CPython only ever appends
+    /// to that list while it disposes.
+    pub fn come_back(&self, state: CollectorState) {
+        // SAFETY: the GIL is held.
+        unsafe { state.head(OLD).take_all_before(self.head()) };
+    }
+}
+
+/// The tables of the search, shared by all interpreters: one searches at a time, and runs no Python code meanwhile.
+struct SharedTables(UnsafeCell<Option<Tables>>);
+
+// SAFETY: used under `LOCK` only.
+unsafe impl Sync for SharedTables {}
+
+static TABLES: SharedTables = SharedTables(UnsafeCell::new(None));
+static LOCK: Lock = Lock::new();
+
+/// Before a fork: nobody searches.
+pub fn before_fork() {
+    LOCK.acquire();
+}
+
+pub fn after_fork_in_parent() {
+    LOCK.release();
+}
+
+pub fn after_fork_in_child() {
+    LOCK.reset();
+}
+
+/// Run `work` on a search over all that the interpreter tracks, done as far as to know the trash. `None` if there is no
+/// memory for its tables.
+fn with_search<R>(
+    state: CollectorState,
+    found: &mut Found,
+    wants_count: bool,
+    work: impl FnOnce(&mut Search<'_>, Walked, &mut Found) -> R,
+) -> Option<R> {
+    let range = hosts::range()?;
+    LOCK.with(|| {
+        // SAFETY: under the lock.
+        let tables = unsafe { &mut *TABLES.0.get() };
+        if tables.is_none() {
+            *tables = Tables::reserve(range);
+        }
+        let tables = tables.as_mut()?;
+        let mut clock = Clock::start();
+        let mut search = tables.search(range.stats().held_bytes, Outside::NONE);
+        let mut walked = walk(state, &mut search);
+        let chunks = chunks_of(&walked.elsewhere);
+        let mut memory = vec![0u64; Outside::words_for(chunks.len())];
+        let memory_bytes = size_of_val(&*memory);
+        search.add_elsewhere(Outside::new(&chunks, &mut memory), &walked.elsewhere);
+        walked.elsewhere = Vec::new();
+        search.added();
+        clock.lap(&mut found.phases.walk);
+
+        let objects = Objects::new();
+        search.mark_known(&objects, |mark| visit_roots(state, mark));
+        clock.lap(&mut found.phases.roots);
+        found.unrooted = search.unreached();
+        // Few are counted in no time, and then known for certain.
+        found.is_counted = wants_count || found.unrooted < search.candidates() / COUNTED_SHARE;
+        if found.unrooted > 0 && found.is_counted {
+            search.count(&objects);
+            clock.lap(&mut found.phases.count);
+            search.mark(&objects);
+            clock.lap(&mut found.phases.mark);
+        }
+        walked.plain = objects.into_plain();
+        found.candidates = search.candidates();
+        let result = work(&mut search, walked, found);
+        found.scratch_bytes = search.scratch_bytes() + memory_bytes;
+        let (has_counted, deepest) = search.used();
+        tables.end_search(has_counted, deepest);
+        Some(result)
+    })
+}
+
+/// What the walk saw besides candidates.
+struct Walked {
+    /// Candidates outside our heap.
+    elsewhere: Vec<*mut u8>,
+    /// Neighbours in a list of which the second has the lower address.
+    descents: usize,
+    plain: Vec<*mut PyObject>,
+}
+
+/// Make every tracked object a candidate; immortal ones go to the permanent generation, as in CPython's own collector (3.12+,
+/// `update_refs`).
+fn walk(state: CollectorState, search: &mut Search<'_>) -> Walked {
+    let mut walked = Walked { elsewhere: Vec::new(), descents: 0, plain: Vec::new() };
+    let permanent = state.permanent();
+    for generation in JOINED {
+        let mut last = [0, usize::MAX];
+        // SAFETY: the GIL is held, and the lists are canonical.
+        unsafe {
+            state.head(generation).for_each_from_both_ends(|header, end| {
+                let object = header.object();
+                if is_immortal(object) {
+                    header.unlink();
+                    permanent.append(header);
+                    return;
+                }
+                let address: *mut u8 = object.cast();
+                let before = &mut last[end as usize];
+                let is_descent = if end == End::First { address.addr() < *before } else { address.addr() > *before };
+                *before = address.addr();
+                walked.descents += usize::from(is_descent);
+                if !search.add(address) {
+                    walked.elsewhere.push(address);
+                }
+            });
+        }
+    }
+    walked
+}
+
+/// `_Py_IsImmortal`, Include/object.h, 3.12 and 3.13 on 64 bits.
+#[inline(always)]
+unsafe fn is_immortal(object: *mut PyObject) -> bool {
+    // SAFETY: the object is alive.
+    cfg!(Py_3_12) && (unsafe { ffi::Py_REFCNT(object) } as i32) < 0
+}
+
+/// The numbers of the chunks that these addresses lie in, each once.
+fn chunks_of(addresses: &[*mut u8]) -> Vec<usize> {
+    let mut chunks = Vec::new();
+    let mut last = usize::MAX;
+    for address in addresses {
+        let chunk = Outside::chunk_of(*address);
+        if chunk != last {
+            chunks.push(chunk);
+            last = chunk;
+        }
+    }
+    chunks.sort_unstable();
+    chunks.dedup();
+    chunks
+}
+
+/// Objects that are alive whatever refers to them: the loaded modules, and what running code has in its local variables.
+fn visit_roots(state: CollectorState, mark: &mut dyn FnMut(ObjectPtr)) {
+    // SAFETY: the GIL is held; thread states of this interpreter stay while it is; `modules` is borrowed from the interpreter.
+    unsafe {
+        let modules = ffi::PySys_GetObject(c"modules".as_ptr());
+        if !modules.is_null() && ffi::PyDict_CheckExact(modules) != 0 {
+            mark(ObjectPtr(modules));
+        }
+        let mut thread = ffi::PyInterpreterState_ThreadHead(state.interpreter());
+        while !thread.is_null() {
+            frames::visit_locals(Layout::get(), thread, |object| {
+                if !object.is_null() {
+                    mark(ObjectPtr(object));
+                }
+            });
+            thread = ffi::PyThreadState_Next(thread);
+        }
+    }
+}
+
+/// If fewer than one in so many objects are left after the roots, they are always counted.
+const COUNTED_SHARE: usize = 16;
+
+/// Find the trash, and hide the survivors from CPython's own collector: see the head of this file. `None`, and nothing is
+/// changed but for immortal objects, if there is no memory for the search.
+///
+/// With `expects_trash`, what no root leads to is not counted but left to CPython as it is.
+pub fn hide_survivors(state: CollectorState, survivors: &Survivors, expects_trash: bool) -> Option<Found> {
+    let mut found = Found::default();
+    with_search(state, &mut found, !expects_trash, |search, walked, found| {
+        let mut clock = Clock::start();
+        let untracked = untrack_plain(search, &walked.plain);
+        clock.lap(&mut found.phases.untrack);
+        let mut trash = Header::new();
+        let trash = HeaderPtr(&raw mut trash);
+        // SAFETY: a fresh head, used within this function.
+        unsafe { trash.clear() };
+        let hidden = survivors.head();
+        let joined = state.head(OLD);
+        // SAFETY: the GIL is held; all heads are different lists.
+        unsafe {
+            JOINED[1..].iter().for_each(|generation| joined.take_all(state.head(*generation)));
+            found.suspects = search.unreached();
+            found.survivors = search.candidates() - untracked - found.suspects;
+            if found.is_counted {
+                note_types(search, &mut found.types);
+            }
+            if found.survivors < found.suspects {
+                take_survivors(search, hidden);
+                trash.take_all(joined);
+            } else {
+                take_trash(search, joined, found.suspects, trash);
+                hidden.take_all(joined);
+            }
+            if walked.descents > LEADING_OBJECTS + found.candidates / DISORDER_SHARE {
+                put_in_order(state, search, hidden);
+            }
+            state.head(OLD).take_all(trash);
+        }
+        clock.lap(&mut found.phases.order);
+    })?;
+    Some(found)
+}
+
+/// Visit all candidates, and what our search calls trash among them, without changing anything but for immortal objects.
+/// Whether there was memory for the search.
+pub fn visit_trash(
+    state: CollectorState,
+    mut candidate: impl FnMut(*mut PyObject),
+    mut trash: impl FnMut(*mut PyObject),
+) -> bool {
+    with_search(state, &mut Found::default(), true, |search, _, _| {
+        search.for_each_reached(|address| candidate(address.cast()));
+        search.for_each_unreached(|address| {
+            candidate(address.cast());
+            trash(address.cast());
+        });
+    })
+    .is_some()
+}
+
+/// Stop tracking those that need not be tracked. Returns how many these were.
+fn untrack_plain(search: &mut Search<'_>, plain: &[*mut PyObject]) -> usize {
+    let mut untracked = 0;
+    for object in plain {
+        let address: *mut u8 = object.cast();
+        // A repeated sweep notes objects twice. Roots that are no candidates may be plain as well.
+        // SAFETY: found alive by the search; no Python code has run since.
+        if search.is_candidate(address) && unsafe { untrack_if_plain(*object) } {
+            search.remove(address);
+            untracked += 1;
+        }
+    }
+    untracked
+}
+
+/// Move the `left` unreached objects of the list `joined` to the list `trash`, in their order.
+///
+/// # Safety
+/// The GIL is held; the list holds all candidates.
+unsafe fn take_trash(search: &Search<'_>, joined: HeaderPtr, mut left: usize, trash: HeaderPtr) {
+    // SAFETY: by the caller's word; a header is read before it is moved.
+    unsafe {
+        let mut header = joined.prev();
+        // From the end, where young objects are: most trash is young, and the search for it ends with the last of it.
+        while left > 0 && header != joined {
+            let before = header.prev();
+            if search.is_unreached(header.object().cast()) {
+                header.unlink();
+                trash.prepend(header);
+                left -= 1;
+            }
+            header = before;
+        }
+    }
+}
+
+/// Move the reached objects to the list `hidden`, by address.
+///
+/// # Safety
+/// The GIL is held; all candidates are in one list.
+unsafe fn take_survivors(search: &Search<'_>, hidden: HeaderPtr) {
+    search.for_each_reached(|address| {
+        // SAFETY: by the caller's word.
+        unsafe {
+            let header = HeaderPtr::of(address.cast());
+            header.unlink();
+            hidden.append(header);
+        }
+    });
+}
+
+/// What the trash is, by type.
+fn note_types(search: &Search<'_>, types: &mut Vec<(*mut ffi::PyTypeObject, usize)>) {
+    search.for_each_unreached(|address| {
+        // SAFETY: alive.
+        note_type(types, unsafe { ffi::Py_TYPE(address.cast()) });
+    });
+}
+
+/// Types that are told apart in one collection.
+const MAX_TYPES: usize = 64;
+
+fn note_type(types: &mut Vec<(*mut ffi::PyTypeObject, usize)>, kind: *mut ffi::PyTypeObject) {
+    match types.iter().position(|(known, _)| *known == kind) {
+        Some(i) => types[i].1 += 1,
+        None if types.len() < MAX_TYPES => types.push((kind, 1)),
+        None => {}
+    }
+}
+
+/// Link all survivors anew: the first [`LEADING_OBJECTS`] as references lead to them from the roots, the others by address.
+///
+/// # Safety
+/// The GIL is held; `list` holds the objects that the search has reached, and no others.
+unsafe fn put_in_order(state: CollectorState, search: &mut Search<'_>, list: HeaderPtr) {
+    let mut leading: Vec<*mut PyObject> = Vec::with_capacity(LEADING_OBJECTS);
+    visit_roots(state, &mut |root| Lead { search, leading: &mut leading }.visit(root));
+    let objects = Objects::new();
+    let mut next = 0;
+    while next < leading.len() && leading.len() < LEADING_OBJECTS {
+        let object = leading[next];
+        next += 1;
+        objects.trace(ObjectPtr(object), &mut Lead { search, leading: &mut leading });
+    }
+    let mut last = list;
+    // SAFETY: by the caller's word: each of them is linked exactly once.
+    unsafe {
+        let mut link = |object: *mut PyObject| {
+            let header = HeaderPtr::of(object);
+            last.link(header);
+            last = header;
+        };
+        leading.iter().for_each(|object| link(*object));
+        search.for_each_reached(|address| link(address.cast()));
+        last.link(list);
+    }
+    // Nothing is unreached now: the trash was taken out, and who was placed is a survivor.
+}
+
+/// Puts children in line.
+struct Lead<'a, 'b> {
+    search: &'a mut Search<'b>,
+    leading: &'a mut Vec<*mut PyObject>,
+}
+
+impl Visitor<ObjectPtr> for Lead<'_, '_> {
+    fn visit(&mut self, child: ObjectPtr) {
+        let address: *mut u8 = child.0.cast();
+        if self.leading.len() < LEADING_OBJECTS
+            && self.search.is_candidate(address)
+            && !self.search.is_unreached(address)
+        {
+            // Who stands in line does not count as reached any more, and so is not placed twice.
+            self.search.set_reached(address, false);
+            self.leading.push(child.0);
+        }
+    }
+}
+
+/// Time by laps.
+struct Clock(Instant);
+
+impl Clock {
+    fn start() -> Clock {
+        Clock(Instant::now())
+    }
+
+    fn lap(&mut self, phase: &mut Duration) {
+        let now = Instant::now();
+        *phase += now - self.0;
+        self.0 = now;
+    }
+}

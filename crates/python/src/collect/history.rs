@@ -1,0 +1,220 @@
+//! What collections did so far, for reports and `heapkeeper.gc.stats()`.
+
+use std::collections::HashMap;
+use std::ffi::CStr;
+use std::ptr;
+use std::time::Duration;
+
+use heapkeeper_gc::Pauses;
+use heapkeeper_record::{CollectorStatus, CycleType, GenerationStatus, PauseStatus, PhaseStatus, VerifyStatus};
+use pyo3_ffi::{self as ffi, PyObject};
+
+use crate::collect::Mode;
+use crate::collect::full::{Found, Phases};
+use crate::collect::state::{CollectorState, GENERATIONS, OLD};
+
+/// Types that are remembered by name, and those that are shown.
+const MAX_TYPES: usize = 1024;
+const TOP_TYPES: usize = 10;
+
+/// Collections of one interpreter since we took our seat.
+#[derive(Default)]
+pub struct History {
+    pauses: [Pauses; GENERATIONS],
+    examined: u64,
+    phases: Phases,
+    dispose: Duration,
+    /// What the full collection that runs now has found so far.
+    running: Option<Running>,
+    /// Whether most of what no root led to turned out to be trash, the last time.
+    unrooted_was_trash: bool,
+    scratch_peak_bytes: usize,
+    types: HashMap<String, u64>,
+    pub compared: u64,
+    pub differences: u64,
+}
+
+struct Running {
+    survivors: usize,
+    suspects: usize,
+    is_counted: bool,
+    searched: Duration,
+}
+
+impl History {
+    /// Whether what no root leads to had better be left to CPython uncounted. It counts for itself what it is left with;
+    /// where that is trash, as it was the last time, our count is work done twice.
+    pub fn expects_trash(&self) -> bool {
+        self.unrooted_was_trash
+    }
+
+    /// Our search is through, in a collection that goes on.
+    pub fn searched(&mut self, found: Found) {
+        let searched = found.phases.total();
+        let Found { candidates, survivors, suspects, unrooted, is_counted, phases, types, scratch_bytes } = found;
+        self.examined += candidates as u64;
+        if is_counted {
+            self.unrooted_was_trash = suspects > unrooted / 2;
+        }
+        self.running = Some(Running { survivors, suspects, is_counted, searched });
+        self.phases.add(&phases);
+        self.scratch_peak_bytes = self.scratch_peak_bytes.max(scratch_bytes);
+        for (kind, count) in types {
+            // SAFETY: trash is alive, and with it its type; the GIL is held.
+            let name = unsafe { type_name(kind) };
+            if self.types.len() < MAX_TYPES || self.types.contains_key(&name) {
+                *self.types.entry(name).or_default() += count as u64;
+            }
+        }
+    }
+
+    /// CPython has disposed of what it was left with, and so many of it, by `left`, are alive. The survivors of the whole
+    /// collection, if we searched in it.
+    pub fn disposed(&mut self, left: impl FnOnce() -> usize) -> Option<usize> {
+        let running = self.running.as_ref()?;
+        let left = if running.is_counted { 0 } else { left() };
+        if !running.is_counted {
+            self.unrooted_was_trash = left < running.suspects / 2;
+        }
+        Some(running.survivors + left)
+    }
+
+    /// A collection is over.
+    pub fn note(&mut self, generation: usize, pause: Duration) {
+        if let Some(pauses) = self.pauses.get_mut(generation) {
+            pauses.record(pause.as_nanos() as u64);
+        }
+        if let Some(running) = self.running.take() {
+            self.dispose += pause.saturating_sub(running.searched);
+        }
+    }
+}
+
+/// A type's name as programs know it: with its module, unless that is `builtins`.
+///
+/// # Safety
+/// `kind` is a live type; the GIL is held.
+unsafe fn type_name(kind: *mut ffi::PyTypeObject) -> String {
+    // SAFETY: by the caller's word. `tp_name` has the module for static types; a heap type's is its bare name.
+    unsafe {
+        let name = CStr::from_ptr((*kind).tp_name).to_string_lossy().into_owned();
+        if (*kind).tp_flags & ffi::Py_TPFLAGS_HEAPTYPE == 0 || (*kind).tp_dict.is_null() {
+            return name;
+        }
+        // A look into the type's own dict runs no code.
+        let module = ffi::PyDict_GetItemString((*kind).tp_dict, c"__module__".as_ptr());
+        if module.is_null() || ffi::PyUnicode_Check(module) == 0 {
+            ffi::PyErr_Clear();
+            return name;
+        }
+        let text = ffi::PyUnicode_AsUTF8(module);
+        if text.is_null() {
+            ffi::PyErr_Clear();
+            return name;
+        }
+        match CStr::from_ptr(text).to_string_lossy().as_ref() {
+            "builtins" | "__main__" => name,
+            module => format!("{module}.{name}"),
+        }
+    }
+}
+
+/// The record of the interpreter whose GIL is held. Without a seat it says what CPython knows itself.
+pub fn status(state: CollectorState, seat: Option<(&History, Mode)>, reason: Option<String>) -> CollectorStatus {
+    let history = seat.map(|(history, _)| history);
+    let mode = match seat {
+        None => "cpython",
+        Some((_, Mode::Heapkeeper)) => "heapkeeper",
+        Some((_, Mode::Verify)) => "verify",
+    };
+    let mut generations: [GenerationStatus; GENERATIONS] = cpython_stats();
+    if let Some(history) = history {
+        for (i, generation) in generations.iter_mut().enumerate() {
+            generation.pauses = Some(pauses(&history.pauses[i]));
+        }
+        generations[OLD].examined = Some(history.examined);
+    }
+    let phases = history.map(|history| history.phases).unwrap_or_default();
+    CollectorStatus {
+        mode: mode.to_owned(),
+        reason,
+        generations,
+        phases: PhaseStatus {
+            walk_s: phases.walk.as_secs_f64(),
+            roots_s: phases.roots.as_secs_f64(),
+            count_s: phases.count.as_secs_f64(),
+            mark_s: phases.mark.as_secs_f64(),
+            order_s: phases.order.as_secs_f64(),
+            untrack_s: phases.untrack.as_secs_f64(),
+            dispose_s: history.map_or(0.0, |history| history.dispose.as_secs_f64()),
+        },
+        scratch_peak_bytes: history.map_or(0, |history| history.scratch_peak_bytes as u64),
+        cycle_types: history.map_or_else(Vec::new, top_types),
+        frozen: frozen(state),
+        enabled: state.is_enabled(),
+        counts: std::array::from_fn(|i| state.count(i).into()),
+        thresholds: std::array::from_fn(|i| state.threshold(i).into()),
+        long_lived: state.long_lived_total() as u64,
+        verified: matches!(seat, Some((_, Mode::Verify))).then(|| VerifyStatus {
+            collections: history.map_or(0, |history| history.compared),
+            differences: history.map_or(0, |history| history.differences),
+        }),
+    }
+}
+
+fn pauses(pauses: &Pauses) -> PauseStatus {
+    PauseStatus {
+        count: pauses.count(),
+        total_s: pauses.total().as_secs_f64(),
+        longest_s: pauses.longest().as_secs_f64(),
+        p50_s: pauses.at_most(0.5).as_secs_f64(),
+        p99_s: pauses.at_most(0.99).as_secs_f64(),
+        buckets: pauses.buckets().to_vec(),
+    }
+}
+
+fn top_types(history: &History) -> Vec<CycleType> {
+    let mut types: Vec<_> = history.types.iter().collect();
+    types.sort_by_key(|(name, count)| (std::cmp::Reverse(**count), (*name).clone()));
+    types
+        .into_iter()
+        .take(TOP_TYPES)
+        .map(|(name, count)| CycleType { type_name: name.clone(), objects: *count, site: None })
+        .collect()
+}
+
+fn frozen(state: CollectorState) -> u64 {
+    let mut count = 0;
+    // SAFETY: the GIL is held, and the layout is checked wherever a heap of ours exists.
+    unsafe { state.permanent().for_each(|_| count += 1) };
+    count
+}
+
+/// What `gc.get_stats()` says. Zeros where it fails.
+fn cpython_stats() -> [GenerationStatus; GENERATIONS] {
+    let mut generations: [GenerationStatus; GENERATIONS] = Default::default();
+    // SAFETY: the GIL is held; each new reference is given back, and a failure cleared.
+    unsafe {
+        let module = ffi::PyImport_ImportModule(c"gc".as_ptr());
+        let name = ffi::PyUnicode_InternFromString(c"get_stats".as_ptr());
+        let failed = module.is_null() || name.is_null();
+        let stats = if failed { ptr::null_mut() } else { ffi::PyObject_CallMethodNoArgs(module, name) };
+        if !stats.is_null() && ffi::PyList_Check(stats) != 0 {
+            for (i, generation) in generations.iter_mut().enumerate().take(ffi::PyList_GET_SIZE(stats) as usize) {
+                let entry: *mut PyObject = ffi::PyList_GET_ITEM(stats, i as isize);
+                let number = |key: &CStr| {
+                    let item = ffi::PyDict_GetItemString(entry, key.as_ptr());
+                    if item.is_null() { 0 } else { ffi::PyLong_AsLongLong(item).max(0) as u64 }
+                };
+                generation.collections = number(c"collections");
+                generation.collected = number(c"collected");
+                generation.uncollectable = number(c"uncollectable");
+            }
+        }
+        ffi::Py_XDECREF(stats);
+        ffi::Py_XDECREF(name);
+        ffi::Py_XDECREF(module);
+        ffi::PyErr_Clear();
+    }
+    generations
+}

@@ -1,0 +1,195 @@
+//! Full collections of CPython's cycles, by our own search (`--gc heapkeeper`) or checked against it (`--gc verify`).
+//!
+//! ```text
+//! CPython:   trigger ─ start callbacks ─ search ─ weak references, finalizers, clearing ─ stop callbacks
+//!                      └ ours: full.rs   └ finds what we left it                          └ ours: survivors back
+//! ```
+//! Young collections, all triggers and all disposal stay CPython's. What it calls before and after a collection is a list of
+//! ours ([`seat`]), whose one entry passes everything on to `gc.callbacks`; so programs see their own list, and nobody
+//! removes us from it. Before a full collection, whoever asked for it, the entry searches (`full.rs`) and leaves CPython
+//! the trash alone. Thus counts, statistics, return values, `gc.garbage` and the order of events are CPython's own.
+//!
+//! ```text
+//! seat.rs     takes the place of the callbacks, after checking that everything is where we look for it
+//! full.rs     the search over an interpreter's objects
+//! graph.rs    objects, counts, children
+//! list.rs     CPython's linked lists
+//! state.rs    CPython's collector state
+//! verify.rs   what CPython's own search finds, compared
+//! history.rs  what collections did, for reports
+//! ```
+//! With any `gc.DEBUG_*` flag set, CPython searches for itself: its messages speak of its own lists.
+
+mod full;
+mod graph;
+mod history;
+mod list;
+mod seat;
+mod state;
+mod verify;
+
+use std::time::Instant;
+
+use pyo3_ffi::{self as ffi, PyObject};
+
+use full::Survivors;
+use history::History;
+use state::{CollectorState, OLD};
+use verify::Verification;
+
+pub use full::{after_fork_in_parent, before_fork};
+pub use seat::{status, take};
+
+/// Who finds the trash of full collections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Our search.
+    Heapkeeper,
+    /// CPython's, compared with ours.
+    Verify,
+}
+
+/// Our collector in one interpreter. At a fixed address, used under the interpreter's GIL.
+pub struct Seat {
+    state: CollectorState,
+    mode: Mode,
+    /// What the program knows as `gc.callbacks`; the reference is ours.
+    callbacks: *mut PyObject,
+    survivors: Survivors,
+    verification: Verification,
+    history: History,
+    /// When the collection that runs began, and in which thread.
+    running: Option<(Instant, libc::pthread_t)>,
+}
+
+/// The phases that CPython tells of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Start,
+    Stop,
+}
+
+impl Seat {
+    /// CPython's call before and after each collection, with its two arguments. Young collections are short: nothing here
+    /// may be slow.
+    ///
+    /// # Safety
+    /// The GIL is held; the arguments are those of a callback.
+    unsafe fn called(&mut self, phase: Phase, arguments: *const *mut PyObject) {
+        // SAFETY: by the caller's word.
+        let generation = unsafe { generation(*arguments.add(1)) };
+        let is_full = generation == OLD;
+        match phase {
+            Phase::Start => {
+                // SAFETY: reads the calling thread's own number.
+                self.running = Some((Instant::now(), unsafe { libc::pthread_self() }));
+                // SAFETY: by the caller's word.
+                unsafe { self.forward(arguments) };
+                if is_full && self.state.debug() == 0 {
+                    self.before_full();
+                }
+            }
+            Phase::Stop => {
+                if is_full {
+                    self.after_full();
+                }
+                if let Some((started, _)) = self.running.take() {
+                    self.history.note(generation, started.elapsed());
+                }
+                // SAFETY: by the caller's word.
+                unsafe { self.forward(arguments) };
+            }
+        }
+    }
+
+    fn before_full(&mut self) {
+        match self.mode {
+            Mode::Heapkeeper => {
+                if let Some(found) = full::hide_survivors(self.state, &self.survivors, self.history.expects_trash()) {
+                    self.history.searched(found);
+                }
+            }
+            Mode::Verify => self.verification.begin(self.state),
+        }
+    }
+
+    fn after_full(&mut self) {
+        if let Some(survivors) = self.history.disposed(|| self.state.length(OLD)) {
+            self.state.set_long_lived(survivors, 0);
+        }
+        self.survivors.come_back(self.state);
+        if self.mode == Mode::Verify {
+            let (compared, difference) = self.verification.end();
+            self.history.compared += u64::from(compared);
+            if let Some(difference) = difference {
+                self.history.differences += 1;
+                verify::report(&difference);
+                // From here on CPython's own collector is alone.
+                self.verification.stop();
+            }
+        }
+    }
+
+    /// Call the program's callbacks, as CPython does: the list may change meanwhile, and an exception ends one call only
+    /// (`invoke_gc_callback`, Modules/gcmodule.c or Python/gc.c, 3.10 to 3.13).
+    ///
+    /// # Safety
+    /// The GIL is held; the arguments are those of a callback.
+    unsafe fn forward(&self, arguments: *const *mut PyObject) {
+        // SAFETY: by the caller's word; the list is a list, and ours to keep.
+        unsafe {
+            let mut i = 0;
+            while i < ffi::PyList_GET_SIZE(self.callbacks) {
+                let callback = ffi::Py_NewRef(ffi::PyList_GET_ITEM(self.callbacks, i));
+                let result = ffi::PyObject_Vectorcall(callback, arguments, 2, std::ptr::null_mut());
+                if result.is_null() {
+                    ffi::PyErr_WriteUnraisable(callback);
+                } else {
+                    ffi::Py_DECREF(result);
+                }
+                ffi::Py_DECREF(callback);
+                i += 1;
+            }
+        }
+    }
+
+    /// Code of the program that runs in the middle of a collection wants to see all objects.
+    fn show_survivors(&self) {
+        self.survivors.come_back(self.state);
+    }
+
+    /// The child of a fork: if the thread that collected is not the one that lives on, its collection never ends.
+    fn after_fork(&mut self) {
+        // SAFETY: reads the calling thread's own number.
+        let is_other = |thread| unsafe { libc::pthread_equal(thread, libc::pthread_self()) == 0 };
+        if self.running.is_some_and(|(_, thread)| is_other(thread)) {
+            self.running = None;
+            self.survivors.come_back(self.state);
+            self.state.end_collecting();
+        }
+    }
+}
+
+/// The generation that a callback's dict names. It comes first there (`invoke_gc_callback`, 3.10 to 3.13); if something else
+/// does, the answer is none that exists, and CPython collects alone.
+///
+/// # Safety
+/// The GIL is held; `info` is a dict.
+unsafe fn generation(info: *mut PyObject) -> usize {
+    let (mut position, mut key, mut value) = (0, std::ptr::null_mut(), std::ptr::null_mut());
+    // SAFETY: by the caller's word; key and value are borrowed.
+    unsafe {
+        if ffi::PyDict_Next(info, &mut position, &mut key, &mut value) == 0
+            || ffi::PyUnicode_CompareWithASCIIString(key, c"generation".as_ptr()) != 0
+        {
+            return usize::MAX;
+        }
+        ffi::PyLong_AsLong(value) as usize
+    }
+}
+
+/// In the child of a fork.
+pub fn after_fork_in_child() {
+    full::after_fork_in_child();
+    seat::after_fork();
+}

@@ -1,0 +1,338 @@
+//! How our collector takes its seat in an interpreter, and what it checks before.
+//!
+//! `gcstate->callbacks` is what CPython calls, and the same list is the module's attribute `gc.callbacks`. Ours takes the place
+//! of the first, and passes on to the second. It belongs to the interpreter then, which drops it at its end, and with it
+//! the capsule that owns the [`Seat`].
+//!
+//! `gc.get_objects`, `gc.get_referrers` and `gc.freeze` put the survivors back first if a finalizer calls them while CPython
+//! disposes. Their method table is static data of the interpreter, shared by all interpreters of the process.
+
+use std::ffi::{CStr, c_int, c_void};
+use std::mem::transmute;
+use std::ptr;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicPtr, Ordering::Relaxed};
+
+use heapkeeper_record::CollectorStatus;
+use pyo3_ffi::{self as ffi, Py_ssize_t, PyObject};
+
+use crate::collect::full::Survivors;
+use crate::collect::history::History;
+use crate::collect::list::HeaderPtr;
+use crate::collect::state::{CollectorState, GENERATIONS};
+use crate::collect::verify::Verification;
+use crate::collect::{Mode, Phase, Seat};
+use crate::{frames, hosts};
+
+/// The seats of all interpreters, by the address of their state.
+static SEATS: Mutex<Vec<SeatPtr>> = Mutex::new(Vec::new());
+
+#[derive(Clone, Copy)]
+struct SeatPtr(*mut Seat);
+
+// SAFETY: followed under the GIL of the seat's interpreter only.
+unsafe impl Send for SeatPtr {}
+
+/// The seat of the interpreter whose GIL is held.
+fn current() -> Option<*mut Seat> {
+    let interpreter = CollectorState::current().interpreter();
+    let seats = SEATS.lock().ok()?;
+    // SAFETY: seats are taken off the list before they go; the first field never changes.
+    seats.iter().find(|seat| unsafe { (*seat.0).state.interpreter() == interpreter }).map(|seat| seat.0)
+}
+
+/// What reports say of this interpreter's collector.
+pub fn status(reason: Option<String>) -> CollectorStatus {
+    // SAFETY: the GIL is held.
+    let seat = current().map(|seat| unsafe { &*seat });
+    crate::collect::history::status(CollectorState::current(), seat.map(|seat| (&seat.history, seat.mode)), reason)
+}
+
+/// Take the seat in the interpreter whose GIL is held. Idempotent; the mode stays what it was first.
+///
+/// # Errors
+/// The reason why CPython's collector stays alone, in one line.
+///
+/// # Safety
+/// The GIL is held and no exception is set.
+pub unsafe fn take(mode: Mode) -> Result<(), String> {
+    if hosts::range().is_none() {
+        return Err("it needs heapkeeper's allocator".to_owned());
+    }
+    if current().is_some() {
+        return Ok(());
+    }
+    // SAFETY: by the caller's word.
+    unsafe {
+        let module = Owned(ffi::PyImport_ImportModule(c"gc".as_ptr()));
+        if module.0.is_null() {
+            ffi::PyErr_Clear();
+            return Err("the module gc cannot be imported".to_owned());
+        }
+        let state = CollectorState::current();
+        check(state, module.0).map_err(|what| format!("this CPython's {what} is not where its headers say"))?;
+        replace_method(
+            module.0,
+            c"get_objects",
+            ffi::METH_FASTCALL | ffi::METH_KEYWORDS,
+            &GET_OBJECTS,
+            get_objects as _,
+        );
+        replace_method(module.0, c"get_referrers", ffi::METH_VARARGS, &GET_REFERRERS, get_referrers as _);
+        replace_method(module.0, c"freeze", ffi::METH_NOARGS, &FREEZE, freeze as _);
+        sit(state, mode)
+    }
+}
+
+/// # Safety
+/// As for [`take`]; the state was checked.
+unsafe fn sit(state: CollectorState, mode: Mode) -> Result<(), String> {
+    let no_memory = || "there is no memory for it".to_owned();
+    // SAFETY: by the caller's word.
+    unsafe {
+        let seat = Box::new(Seat {
+            state,
+            mode,
+            callbacks: ffi::Py_NewRef(state.callbacks()),
+            survivors: Survivors::new(),
+            verification: Verification::default(),
+            history: History::default(),
+            running: None,
+        });
+        seat.survivors.clear();
+        let seat = Box::into_raw(seat);
+        let owner = Owned(ffi::PyCapsule_New(seat.cast(), ptr::null(), Some(leave)));
+        if owner.0.is_null() {
+            ffi::Py_DECREF((*seat).callbacks);
+            drop(Box::from_raw(seat));
+            ffi::PyErr_Clear();
+            return Err(no_memory());
+        }
+        if let Ok(mut seats) = SEATS.lock() {
+            seats.push(SeatPtr(seat));
+        }
+        let entry = Owned(ffi::PyCFunction_New(&raw mut ENTRY, owner.0));
+        let list = ffi::PyList_New(0);
+        if entry.0.is_null() || list.is_null() || ffi::PyList_Append(list, entry.0) != 0 {
+            ffi::Py_XDECREF(list);
+            ffi::PyErr_Clear();
+            return Err(no_memory());
+        }
+        ffi::Py_DECREF(state.replace_callbacks(list));
+    }
+    Ok(())
+}
+
+static mut ENTRY: ffi::PyMethodDef = ffi::PyMethodDef {
+    ml_name: c"heapkeeper".as_ptr(),
+    ml_meth: ffi::PyMethodDefPointer { PyCFunctionFast: entry },
+    ml_flags: ffi::METH_FASTCALL,
+    ml_doc: c"Runs before and after each collection.".as_ptr(),
+};
+
+/// What CPython calls, with a phase and a dict.
+unsafe extern "C" fn entry(capsule: *mut PyObject, arguments: *mut *mut PyObject, count: Py_ssize_t) -> *mut PyObject {
+    // SAFETY: called by the interpreter with the GIL held; the capsule is the one that `sit` made.
+    unsafe {
+        let seat: *mut Seat = ffi::PyCapsule_GetPointer(capsule, ptr::null()).cast();
+        if !seat.is_null() && count == 2 {
+            let is_start = ffi::PyUnicode_CompareWithASCIIString(*arguments, c"start".as_ptr()) == 0;
+            (*seat).called(if is_start { Phase::Start } else { Phase::Stop }, arguments);
+        }
+        ffi::Py_NewRef(ffi::Py_None())
+    }
+}
+
+/// The interpreter's collector ends.
+unsafe extern "C" fn leave(capsule: *mut PyObject) {
+    // SAFETY: called once, with the capsule that `sit` made, by the interpreter that it was made in.
+    unsafe {
+        let seat: *mut Seat = ffi::PyCapsule_GetPointer(capsule, ptr::null()).cast();
+        if let Ok(mut seats) = SEATS.lock() {
+            seats.retain(|known| known.0 != seat);
+        }
+        let seat = Box::from_raw(seat);
+        seat.survivors.come_back(seat.state);
+        ffi::Py_DECREF(seat.callbacks);
+    }
+}
+
+/// In the child of a fork.
+pub fn after_fork() {
+    // `os.fork` holds the GIL, and whoever holds the lock over the list holds the GIL of its interpreter; another
+    // interpreter's thread may have been caught with it.
+    if let Ok(seats) = SEATS.try_lock() {
+        for seat in seats.iter() {
+            // SAFETY: the child has one thread.
+            unsafe { (*seat.0).after_fork() };
+        }
+    }
+}
+
+/// A reference of ours.
+struct Owned(*mut PyObject);
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        // SAFETY: the reference is ours, or null; the GIL is held where these are made.
+        unsafe { ffi::Py_XDECREF(self.0) };
+    }
+}
+
+/// Compare what the headers say with what `gc` answers. What is at fault is the error.
+///
+/// # Safety
+/// The GIL is held and no exception is set; `module` is `gc`.
+unsafe fn check(state: CollectorState, module: *mut PyObject) -> Result<(), &'static str> {
+    // SAFETY: by the caller's word. The first reads go through the kernel: wrong offsets are an error and not a crash.
+    unsafe {
+        let attribute = |name: &CStr| {
+            let object = Owned(ffi::PyObject_GetAttrString(module, name.as_ptr()));
+            ffi::PyErr_Clear();
+            object
+        };
+        let word = |offset| frames::checked_word(state.interpreter().cast(), offset);
+        let layout = crate::layout::Layout::get();
+        let callbacks = attribute(c"callbacks");
+        let garbage = attribute(c"garbage");
+        if word(layout.gc_callbacks) != Some(callbacks.0.addr())
+            || callbacks.0.is_null()
+            || ffi::PyList_CheckExact(callbacks.0) == 0
+            || word(layout.gc_garbage) != Some(garbage.0.addr())
+            || state.garbage().is_null()
+        {
+            return Err("gc.callbacks");
+        }
+        let ask = |name: &CStr| {
+            let answer =
+                Owned(ffi::PyObject_CallMethodNoArgs(module, Owned(ffi::PyUnicode_FromString(name.as_ptr())).0));
+            ffi::PyErr_Clear();
+            answer
+        };
+        let item = |tuple: &Owned, i| {
+            let item = ffi::PySequence_GetItem(tuple.0, i as Py_ssize_t);
+            let number = if item.is_null() { -1 } else { ffi::PyLong_AsLong(item) };
+            ffi::Py_XDECREF(item);
+            ffi::PyErr_Clear();
+            number as c_int
+        };
+        let thresholds = ask(c"get_threshold");
+        let counts = ask(c"get_count");
+        // Asking allocates, so that the youngest count is not to be compared.
+        for i in 0..GENERATIONS {
+            if item(&thresholds, i) != state.threshold(i) || (i > 0 && item(&counts, i) != state.count(i)) {
+                return Err("collector state");
+            }
+        }
+        let (enabled, debug) = (ask(c"isenabled"), ask(c"get_debug"));
+        if ffi::PyObject_IsTrue(enabled.0) != c_int::from(state.is_enabled())
+            || ffi::PyLong_AsLong(debug.0) as c_int != state.debug()
+        {
+            return Err("collector state");
+        }
+        if state.is_collecting() {
+            // Installed by a finalizer or a callback: let that collection end as it began.
+            return Err("collection in progress");
+        }
+        check_lists(state)
+    }
+}
+
+/// A new object is the last of the youngest generation, and the heads lead back to themselves.
+///
+/// # Safety
+/// The GIL is held and no exception is set.
+unsafe fn check_lists(state: CollectorState) -> Result<(), &'static str> {
+    // SAFETY: by the caller's word.
+    unsafe {
+        let probe = Owned(ffi::PyList_New(0));
+        if probe.0.is_null() {
+            ffi::PyErr_Clear();
+            return Err("memory");
+        }
+        let header = HeaderPtr::of(probe.0);
+        let last = frames::checked_word(state.head(0).0.cast(), size_of::<usize>() as u32);
+        if last.map(|word| word & !3) != Some(header.0.addr()) || header.next() != state.head(0) {
+            return Err("youngest generation");
+        }
+        for head in [state.head(0), state.head(1), state.head(2), state.permanent()] {
+            let first = frames::checked_word(head.0.cast(), 0).unwrap_or(0);
+            let back = frames::checked_word(head.0.with_addr(first).cast(), size_of::<usize>() as u32);
+            if back.map(|word| word & !3) != Some(head.0.addr()) {
+                return Err("list of objects");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The interpreter's own functions, null until replaced.
+static GET_OBJECTS: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
+static GET_REFERRERS: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
+static FREEZE: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
+
+/// Replace `gc.name`, once, if it is called as we expect; otherwise a finalizer that calls it sees the trash alone.
+///
+/// # Safety
+/// `ours` is a function of the kind that `flags` say; the GIL is held.
+unsafe fn replace_method(
+    module: *mut PyObject,
+    name: &CStr,
+    flags: c_int,
+    original: &AtomicPtr<c_void>,
+    ours: *const c_void,
+) {
+    // SAFETY: the object is checked to be a C function of the kind expected before its table is written; all kinds of
+    // pointers in the table are one word.
+    unsafe {
+        let function = Owned(ffi::PyObject_GetAttrString(module, name.as_ptr()));
+        if function.0.is_null() || ffi::PyCFunction_CheckExact(function.0) == 0 {
+            ffi::PyErr_Clear();
+            return;
+        }
+        let table = (*function.0.cast::<ffi::PyCFunctionObject>()).m_ml;
+        if (*table).ml_flags != flags || !original.load(Relaxed).is_null() {
+            return;
+        }
+        let seat = (&raw mut (*table).ml_meth).cast::<*mut c_void>();
+        original.store(seat.replace(ours.cast_mut()), Relaxed);
+    }
+}
+
+fn show_survivors() {
+    if let Some(seat) = current() {
+        // SAFETY: the GIL is held.
+        unsafe { (*seat).show_survivors() };
+    }
+}
+
+unsafe extern "C" fn get_objects(
+    module: *mut PyObject,
+    arguments: *const *mut PyObject,
+    count: Py_ssize_t,
+    names: *mut PyObject,
+) -> *mut PyObject {
+    show_survivors();
+    // SAFETY: a function of this kind was stored; its arguments are passed on.
+    unsafe {
+        let original: unsafe extern "C" fn(
+            *mut PyObject,
+            *const *mut PyObject,
+            Py_ssize_t,
+            *mut PyObject,
+        ) -> *mut PyObject = transmute(GET_OBJECTS.load(Relaxed));
+        original(module, arguments, count, names)
+    }
+}
+
+unsafe extern "C" fn get_referrers(module: *mut PyObject, arguments: *mut PyObject) -> *mut PyObject {
+    show_survivors();
+    // SAFETY: as above.
+    unsafe { transmute::<*mut c_void, ffi::PyCFunction>(GET_REFERRERS.load(Relaxed))(module, arguments) }
+}
+
+unsafe extern "C" fn freeze(module: *mut PyObject, arguments: *mut PyObject) -> *mut PyObject {
+    show_survivors();
+    // SAFETY: as above.
+    unsafe { transmute::<*mut c_void, ffi::PyCFunction>(FREEZE.load(Relaxed))(module, arguments) }
+}

@@ -1,0 +1,125 @@
+//! The collector's state in an interpreter, where the headers say it is.
+
+use std::ffi::c_int;
+
+use pyo3_ffi::{self as ffi, PyObject};
+
+use crate::collect::list::{Header, HeaderPtr};
+use crate::layout::Layout;
+
+pub const GENERATIONS: usize = 3;
+pub const OLD: usize = 2;
+
+/// An interpreter's collector state. Used under that interpreter's GIL, with the layout checked by
+/// `collect/seat.rs`; both hold for each method.
+#[derive(Debug, Clone, Copy)]
+pub struct CollectorState {
+    interpreter: *mut u8,
+}
+
+impl CollectorState {
+    /// The state of the interpreter whose GIL is held.
+    pub fn current() -> CollectorState {
+        // SAFETY: the GIL is held.
+        CollectorState { interpreter: unsafe { ffi::PyInterpreterState_Get() }.cast() }
+    }
+
+    pub fn interpreter(self) -> *mut ffi::PyInterpreterState {
+        self.interpreter.cast()
+    }
+
+    fn field<T>(self, offset_bytes: u32) -> *mut T {
+        self.interpreter.wrapping_add(offset_bytes as usize).cast()
+    }
+
+    fn in_generation<T>(self, generation: usize, offset_bytes: u32) -> *mut T {
+        let layout = Layout::get();
+        self.field::<u8>(layout.gc_generations)
+            .wrapping_add(generation * layout.gc_generation_bytes as usize + offset_bytes as usize)
+            .cast()
+    }
+
+    /// The head of a generation's list.
+    pub fn head(self, generation: usize) -> HeaderPtr {
+        HeaderPtr(self.in_generation::<Header>(generation, 0))
+    }
+
+    /// How many objects a generation has.
+    pub fn length(self, generation: usize) -> usize {
+        let mut length = 0;
+        // SAFETY: see the struct.
+        unsafe { self.head(generation).for_each(|_| length += 1) };
+        length
+    }
+
+    /// The head of the frozen objects' list.
+    pub fn permanent(self) -> HeaderPtr {
+        HeaderPtr(self.field::<Header>(Layout::get().gc_permanent))
+    }
+
+    pub fn threshold(self, generation: usize) -> c_int {
+        // SAFETY: see the struct.
+        unsafe { self.in_generation::<c_int>(generation, Layout::get().gc_threshold).read() }
+    }
+
+    /// What is compared with the threshold: allocations less frees, or collections of the generation before.
+    pub fn count(self, generation: usize) -> c_int {
+        // SAFETY: see the struct.
+        unsafe { self.in_generation::<c_int>(generation, Layout::get().gc_count).read() }
+    }
+
+    pub fn is_enabled(self) -> bool {
+        // SAFETY: see the struct.
+        unsafe { self.field::<c_int>(Layout::get().gc_enabled).read() != 0 }
+    }
+
+    /// The `gc.DEBUG_*` flags.
+    pub fn debug(self) -> c_int {
+        // SAFETY: see the struct.
+        unsafe { self.field::<c_int>(Layout::get().gc_debug).read() }
+    }
+
+    pub fn is_collecting(self) -> bool {
+        // SAFETY: see the struct.
+        unsafe { self.field::<c_int>(Layout::get().gc_collecting).read() != 0 }
+    }
+
+    /// No collection is running: for the child of a fork, whose collecting thread is gone.
+    pub fn end_collecting(self) {
+        // SAFETY: see the struct.
+        unsafe { self.field::<c_int>(Layout::get().gc_collecting).write(0) };
+    }
+
+    /// What `gc.garbage` is.
+    pub fn garbage(self) -> *mut PyObject {
+        // SAFETY: see the struct.
+        unsafe { self.field::<*mut PyObject>(Layout::get().gc_garbage).read() }
+    }
+
+    /// The list that CPython calls. Its reference is the interpreter's.
+    pub fn callbacks(self) -> *mut PyObject {
+        // SAFETY: see the struct.
+        unsafe { self.field::<*mut PyObject>(Layout::get().gc_callbacks).read() }
+    }
+
+    /// Give the interpreter another list, with a reference that becomes its own. Returns the old one, with its reference.
+    pub fn replace_callbacks(self, list: *mut PyObject) -> *mut PyObject {
+        // SAFETY: see the struct.
+        unsafe { self.field::<*mut PyObject>(Layout::get().gc_callbacks).replace(list) }
+    }
+
+    /// Survivors of the last full collection, and objects that came to the oldest generation since.
+    pub fn set_long_lived(self, total: usize, pending: usize) {
+        let layout = Layout::get();
+        // SAFETY: see the struct.
+        unsafe {
+            self.field::<isize>(layout.gc_long_lived_total).write(total as isize);
+            self.field::<isize>(layout.gc_long_lived_pending).write(pending as isize);
+        }
+    }
+
+    pub fn long_lived_total(self) -> usize {
+        // SAFETY: see the struct.
+        unsafe { self.field::<isize>(Layout::get().gc_long_lived_total).read() as usize }
+    }
+}
