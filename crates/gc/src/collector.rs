@@ -43,7 +43,7 @@ struct Found {
 impl Collector {
     /// A collector for heaps of `range`. `None` if there is no address space for its scratch (3/8 of the range).
     pub fn new(range: &'static Range) -> Option<Collector> {
-        let tables = Tables::reserve(range)?;
+        let tables = Tables::reserve_all(range)?;
         let scratch = tables.scratch();
         Some(Collector { tables, scratch, collecting: false, pace: Pace::default(), telemetry: Telemetry::default() })
     }

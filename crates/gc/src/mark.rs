@@ -189,7 +189,7 @@ impl<G: Graph, R: Reach> Marker<G, R> {
     ) -> Marked {
         loop {
             for part in search.space.parts() {
-                for word in 0..part.words {
+                for word in part.words() {
                     let mut ahead = !0;
                     loop {
                         // Tracing reaches more of the same word.

@@ -15,7 +15,7 @@
 use heapkeeper_heap::{Range, SLOT_BYTES, SideTable};
 
 use crate::model::MIN_OBJECT_BYTES;
-use crate::space::{GRANULE_BYTES, Outside, Part, Space, WORD_BYTES};
+use crate::space::{GRANULE_BYTES, Outside, Part, Space};
 
 const BIT_BYTES_PER_SLOT: usize = SLOT_BYTES / GRANULE_BYTES / 8; // 128
 const COUNTERS_PER_SLOT: usize = SLOT_BYTES / MIN_OBJECT_BYTES; // 512
@@ -37,11 +37,12 @@ pub struct Tables {
     unreached: SideTable,
     counters: SideTable,
     stack: SideTable,
-    list: SideTable,
+    /// Not for a search alone.
+    list: Option<SideTable>,
 }
 
 impl Tables {
-    /// Tables beside `range`. `None` if there is no address space for them (3/8 of the range).
+    /// Tables for searches beside `range`. `None` if there is no address space for them (1/10 of what is mapped of it).
     pub fn reserve(range: &'static Range) -> Option<Tables> {
         Some(Tables {
             range,
@@ -49,8 +50,14 @@ impl Tables {
             unreached: SideTable::reserve(range, BIT_BYTES_PER_SLOT)?,
             counters: SideTable::reserve(range, COUNTER_BYTES_PER_SLOT)?,
             stack: SideTable::reserve(range, STACK_BYTES_PER_SLOT)?,
-            list: SideTable::reserve(range, LIST_BYTES_PER_SLOT)?,
+            list: None,
         })
+    }
+
+    /// The same, for a whole collector (3/8 of what is mapped of the range).
+    pub(crate) fn reserve_all(range: &'static Range) -> Option<Tables> {
+        let list = SideTable::reserve(range, LIST_BYTES_PER_SLOT)?;
+        Some(Tables { list: Some(list), ..Tables::reserve(range)? })
     }
 
     /// Where the tables lie and how long they are now: they grow with the range.
@@ -68,7 +75,7 @@ impl Tables {
             unreached: self.unreached.start().cast(),
             counters: Counters { table: self.counters.start().cast(), base: bounds.start, bytes: bounds.len() },
             stack: list(&self.stack),
-            list: list(&self.list),
+            list: self.list.as_ref().map_or(List { start: core::ptr::null_mut(), capacity: 0 }, list),
         }
     }
 
@@ -88,8 +95,10 @@ impl Tables {
         if stack_entries * size_of::<*mut u8>() > KEPT_BYTES {
             self.stack.clear();
         }
-        if list_entries * size_of::<*mut u8>() > KEPT_BYTES {
-            self.list.clear();
+        if list_entries * size_of::<*mut u8>() > KEPT_BYTES
+            && let Some(list) = &mut self.list
+        {
+            list.clear();
         }
     }
 }
@@ -110,7 +119,7 @@ pub(crate) struct Scratch {
 impl Scratch {
     /// The range's tables, beside those for objects elsewhere.
     pub(crate) fn space<'a>(&self, outside: Outside<'a>) -> Space<'a> {
-        let inside = Part::inside(self.candidates, self.unreached, self.counters.table, self.bytes / WORD_BYTES);
+        let inside = Part::inside(self.candidates, self.unreached, self.counters.table);
         Space::new(self.base, self.bytes, inside, outside)
     }
 

@@ -56,10 +56,9 @@ impl<'a> Search<'a> {
     /// A candidate. Each is added once. False if it lies neither in the heap nor in the chunks elsewhere: then it is none.
     #[inline(always)]
     pub fn add(&mut self, address: *const u8) -> bool {
-        let Some(place) = self.space.place(address) else { return false };
-        place.add_candidate();
-        self.candidates += 1;
-        true
+        let added = self.space.add(address);
+        self.candidates += usize::from(added);
+        added
     }
 
     /// Candidates that `add` had no place for, with tables for the chunks that they lie in.
@@ -79,10 +78,8 @@ impl<'a> Search<'a> {
     /// No more will be added: none is reached yet.
     pub fn added(&mut self) {
         for part in self.space.parts() {
-            if part.words > 0 {
-                // SAFETY: both tables have so many words.
-                unsafe { copy_words(part) };
-            }
+            // SAFETY: both tables have these words.
+            unsafe { copy_words(part) };
         }
     }
 
@@ -98,13 +95,14 @@ impl<'a> Search<'a> {
         self.counted = count(graph, self);
     }
 
-    /// The second half of the search: see [`count`](Search::count).
+    /// The second half of the search: see [`count`](Search::count). Afterwards all counters are 0 again.
     pub fn mark<G: Graph>(&mut self, graph: &G) {
         let marked = mark(graph, self);
         self.note(marked);
         self.visit_unreached(|place, _| {
             if place.counter() != 0 {
                 place.set_unreached(false);
+                place.set_counter(0);
             }
         });
     }
@@ -169,7 +167,7 @@ impl<'a> Search<'a> {
     pub fn unreached(&self) -> usize {
         let count = |part: &&Part| {
             // SAFETY: within the tables.
-            (0..part.words).map(|word| unsafe { part.unreached_word(word).count_ones() as usize }).sum::<usize>()
+            part.words().map(|word| unsafe { part.unreached_word(word).count_ones() as usize }).sum::<usize>()
         };
         self.space.parts().iter().map(count).sum()
     }
@@ -186,7 +184,7 @@ impl<'a> Search<'a> {
 
     pub(crate) fn visit_unreached(&self, mut visit: impl FnMut(Place<'_>, *mut u8)) {
         for part in self.space.parts() {
-            for word in 0..part.words {
+            for word in part.words() {
                 // SAFETY: within the tables.
                 visit_bits(word, unsafe { part.unreached_word(word) }, |granule| {
                     visit(Place::new(part, granule), self.space.address(part, granule));
@@ -198,7 +196,7 @@ impl<'a> Search<'a> {
     /// Candidates that were reached, in the order of addresses.
     pub fn for_each_reached(&self, mut visit: impl FnMut(*mut u8)) {
         for part in self.space.parts() {
-            for word in 0..part.words {
+            for word in part.words() {
                 // SAFETY: within the tables.
                 let bits = unsafe { part.candidates_word(word) & !part.unreached_word(word) };
                 visit_bits(word, bits, |granule| visit(self.space.address(part, granule)));
@@ -218,7 +216,7 @@ fn visit_bits(word: usize, mut bits: u64, mut visit: impl FnMut(usize)) {
 /// # Safety
 /// The part's tables have as many words as it says.
 unsafe fn copy_words(part: &Part) {
-    for word in 0..part.words {
+    for word in part.words() {
         // SAFETY: by the caller's word. What is zero stays untouched, so that its memory is never taken.
         unsafe {
             let bits = part.candidates_word(word);

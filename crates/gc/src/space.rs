@@ -32,7 +32,9 @@ pub(crate) struct Part {
     pub(crate) candidates: *mut u64,
     pub(crate) unreached: *mut u64,
     pub(crate) counters: *mut u16,
-    pub(crate) words: usize,
+    /// The words that have candidates lie between these two.
+    pub(crate) first_word: usize,
+    pub(crate) end_word: usize,
     /// What precedes this part in the order of the sweep.
     first_position: usize,
 }
@@ -45,16 +47,24 @@ impl Part {
         candidates: core::ptr::null_mut(),
         unreached: core::ptr::null_mut(),
         counters: core::ptr::null_mut(),
-        words: 0,
+        first_word: 0,
+        end_word: 0,
         first_position: 0,
     };
 
-    pub(crate) fn inside(candidates: *mut u64, unreached: *mut u64, counters: *mut u16, words: usize) -> Part {
-        Part { candidates, unreached, counters, words, first_position: INSIDE_POSITION }
+    /// No candidates so far.
+    pub(crate) fn inside(candidates: *mut u64, unreached: *mut u64, counters: *mut u16) -> Part {
+        Part { candidates, unreached, counters, first_word: usize::MAX, end_word: 0, first_position: INSIDE_POSITION }
+    }
+
+    /// The words that may have candidates.
+    #[inline(always)]
+    pub(crate) fn words(&self) -> core::ops::Range<usize> {
+        self.first_word..self.end_word
     }
 
     /// # Safety
-    /// `word < self.words`.
+    /// The table has such a word.
     #[inline(always)]
     pub(crate) unsafe fn candidates_word(&self, word: usize) -> u64 {
         // SAFETY: the table has so many words.
@@ -62,7 +72,7 @@ impl Part {
     }
 
     /// # Safety
-    /// `word < self.words`.
+    /// The table has such a word.
     #[inline(always)]
     pub(crate) unsafe fn unreached_word(&self, word: usize) -> u64 {
         // SAFETY: the table has so many words.
@@ -80,7 +90,7 @@ pub(crate) struct Place<'a> {
 impl Place<'_> {
     #[inline(always)]
     pub(crate) fn new(part: &Part, granule: usize) -> Place<'_> {
-        debug_assert!(granule / WORD_GRANULES < part.words);
+        debug_assert!(part.words().contains(&(granule / WORD_GRANULES)));
         Place { part, granule }
     }
 
@@ -99,12 +109,6 @@ impl Place<'_> {
     pub(crate) fn is_unreached(self) -> bool {
         // SAFETY: places lie in their part.
         unsafe { self.part.unreached_word(self.granule / WORD_GRANULES) & self.bit() != 0 }
-    }
-
-    #[inline(always)]
-    pub(crate) fn add_candidate(self) {
-        // SAFETY: places lie in their part; one thread uses the tables.
-        unsafe { *self.part.candidates.add(self.granule / WORD_GRANULES) |= self.bit() }
     }
 
     #[inline(always)]
@@ -182,8 +186,8 @@ impl<'a> Space<'a> {
         const PAGE_COUNTERS: usize = 4096 / size_of::<u16>();
         let part = &self.inside;
         let (mut pages, mut counted_pages) = (0, 0);
-        for first in (0..part.words).step_by(PAGE_WORDS) {
-            let page = first..part.words.min(first + PAGE_WORDS);
+        for first in part.words().step_by(PAGE_WORDS) {
+            let page = first..part.end_word.min(first + PAGE_WORDS);
             // SAFETY: within the tables.
             pages += usize::from(page.into_iter().any(|word| unsafe { part.candidates_word(word) != 0 }));
         }
@@ -192,6 +196,25 @@ impl<'a> Space<'a> {
             counted_pages = (pages * PAGE_WORDS * WORD_GRANULES / 2 / PAGE_COUNTERS).min(counted);
         }
         (2 * pages + counted_pages) * 4096
+    }
+
+    /// Make a candidate of the object at `address`; false if there is no table for it.
+    #[inline(always)]
+    pub(crate) fn add(&mut self, address: *const u8) -> bool {
+        let offset = address.addr().wrapping_sub(self.base.addr());
+        let (candidates, granule) = if offset < self.bytes {
+            let granule = offset / GRANULE_BYTES;
+            let word = granule / WORD_GRANULES;
+            self.inside.first_word = self.inside.first_word.min(word);
+            self.inside.end_word = self.inside.end_word.max(word + 1);
+            (self.inside.candidates, granule)
+        } else {
+            let Some(place) = self.outside.place(address) else { return false };
+            (self.outside.part.candidates, place.granule)
+        };
+        // SAFETY: granules lie in their part; one thread uses the tables.
+        unsafe { *candidates.add(granule / WORD_GRANULES) |= 1 << (granule % WORD_GRANULES) };
+        true
     }
 
     /// The address of a granule.
@@ -271,7 +294,14 @@ impl<'a> Outside<'a> {
             let candidates = numbers.add(chunks.len());
             (numbers, candidates, candidates.add(words), candidates.add(2 * words))
         };
-        let part = Part { candidates, unreached, counters: counters.cast(), words, first_position: 0 };
+        let part = Part {
+            candidates,
+            unreached,
+            counters: counters.cast(),
+            first_word: 0,
+            end_word: words,
+            first_position: 0,
+        };
         let table: *mut Chunk = start.cast();
         for (i, number) in chunks.iter().enumerate() {
             let mut slot = Self::hash(*number) & (slots - 1);

@@ -17,7 +17,9 @@
 //! of a frame that is just being left may hold the address of an object that is gone: it is looked at only if it is the
 //! address of a candidate, and the worst is that garbage stays for one collection more.
 
+use std::alloc::{Layout, alloc_zeroed};
 use std::cell::UnsafeCell;
+use std::ptr;
 use std::time::{Duration, Instant};
 
 use heapkeeper_gc::{Graph, Outside, Search, Tables, Visitor};
@@ -27,7 +29,7 @@ use pyo3_ffi::{self as ffi, PyObject};
 use crate::collect::graph::{ObjectPtr, Objects, untrack_if_plain};
 use crate::collect::list::{End, Header, HeaderPtr};
 use crate::collect::state::{CollectorState, OLD};
-use crate::layout::Layout;
+use crate::layout;
 use crate::{frames, hosts};
 
 /// The order in which a full collection joins the lists: CPython puts younger ones behind the oldest.
@@ -149,37 +151,63 @@ fn with_search<R>(
             *tables = Tables::reserve(range);
         }
         let tables = tables.as_mut()?;
-        let mut clock = Clock::start();
+        // For objects elsewhere; longer-lived than the search.
+        let mut memory = Box::default();
         let mut search = tables.search(range.stats().held_bytes, Outside::NONE);
-        let mut walked = walk(state, &mut search);
-        let chunks = chunks_of(&walked.elsewhere);
-        let mut memory = vec![0u64; Outside::words_for(chunks.len())];
-        let memory_bytes = size_of_val(&*memory);
-        search.add_elsewhere(Outside::new(&chunks, &mut memory), &walked.elsewhere);
-        walked.elsewhere = Vec::new();
-        search.added();
-        clock.lap(&mut found.phases.walk);
-
-        let objects = Objects::new();
-        search.mark_known(&objects, |mark| visit_roots(state, mark));
-        clock.lap(&mut found.phases.roots);
-        found.unrooted = search.unreached();
-        // Few are counted in no time, and then known for certain.
-        found.is_counted = wants_count || found.unrooted < search.candidates() / COUNTED_SHARE;
-        if found.unrooted > 0 && found.is_counted {
-            search.count(&objects);
-            clock.lap(&mut found.phases.count);
-            search.mark(&objects);
-            clock.lap(&mut found.phases.mark);
-        }
-        walked.plain = objects.into_plain();
-        found.candidates = search.candidates();
-        let result = work(&mut search, walked, found);
-        found.scratch_bytes = search.scratch_bytes() + memory_bytes;
+        let result = search_with(state, &mut search, &mut memory, found, wants_count, work);
         let (has_counted, deepest) = search.used();
         tables.end_search(has_counted, deepest);
-        Some(result)
+        result
     })
+}
+
+fn search_with<'a, R>(
+    state: CollectorState,
+    search: &mut Search<'a>,
+    memory: &'a mut Box<[u64]>,
+    found: &mut Found,
+    wants_count: bool,
+    work: impl FnOnce(&mut Search<'a>, Walked, &mut Found) -> R,
+) -> Option<R> {
+    let mut clock = Clock::start();
+    let mut walked = walk(state, search)?;
+    let chunks = chunks_of(&walked.elsewhere);
+    *memory = zeroed(Outside::words_for(chunks.len()))?;
+    let memory_bytes = size_of_val(&**memory);
+    search.add_elsewhere(Outside::new(&chunks, memory), &walked.elsewhere);
+    search.added();
+    walked.elsewhere = Vec::new();
+    clock.lap(&mut found.phases.walk);
+
+    let objects = Objects::new();
+    search.mark_known(&objects, |mark| visit_roots(state, mark));
+    clock.lap(&mut found.phases.roots);
+    found.unrooted = search.unreached();
+    // Few are counted in no time, and then known for certain.
+    found.is_counted = wants_count || found.unrooted < search.candidates() / COUNTED_SHARE;
+    if found.unrooted > 0 && found.is_counted {
+        search.count(&objects);
+        clock.lap(&mut found.phases.count);
+        search.mark(&objects);
+        clock.lap(&mut found.phases.mark);
+    }
+    walked.plain = objects.into_plain();
+    found.candidates = search.candidates();
+    found.scratch_bytes = search.scratch_bytes() + memory_bytes;
+    Some(work(search, walked, found))
+}
+
+/// Zeroed memory that is taken from the system where it is touched; `None` if there is none.
+fn zeroed(words: usize) -> Option<Box<[u64]>> {
+    if words == 0 {
+        return Some(Box::default());
+    }
+    let layout = Layout::array::<u64>(words).ok()?;
+    // SAFETY: the layout is not empty; zeros are integers; the box frees what was allocated by the same layout.
+    unsafe {
+        let start = alloc_zeroed(layout).cast::<u64>();
+        (!start.is_null()).then(|| Box::from_raw(ptr::slice_from_raw_parts_mut(start, words)))
+    }
 }
 
 /// What the walk saw besides candidates.
@@ -192,10 +220,11 @@ struct Walked {
 }
 
 /// Make every tracked object a candidate; immortal ones go to the permanent generation, as in CPython's own collector (3.12+,
-/// `update_refs`).
-fn walk(state: CollectorState, search: &mut Search<'_>) -> Walked {
+/// `update_refs`). `None` if there is no memory to list those elsewhere.
+fn walk(state: CollectorState, search: &mut Search<'_>) -> Option<Walked> {
     let mut walked = Walked { elsewhere: Vec::new(), descents: 0, plain: Vec::new() };
     let permanent = state.permanent();
+    let mut is_whole = true;
     for generation in JOINED {
         let mut last = [0, usize::MAX];
         // SAFETY: the GIL is held, and the lists are canonical.
@@ -213,12 +242,16 @@ fn walk(state: CollectorState, search: &mut Search<'_>) -> Walked {
                 *before = address.addr();
                 walked.descents += usize::from(is_descent);
                 if !search.add(address) {
-                    walked.elsewhere.push(address);
+                    if walked.elsewhere.try_reserve(1).is_ok() {
+                        walked.elsewhere.push(address);
+                    } else {
+                        is_whole = false;
+                    }
                 }
             });
         }
     }
-    walked
+    is_whole.then_some(walked)
 }
 
 /// `_Py_IsImmortal`, Include/object.h, 3.12 and 3.13 on 64 bits.
@@ -254,7 +287,7 @@ fn visit_roots(state: CollectorState, mark: &mut dyn FnMut(ObjectPtr)) {
         }
         let mut thread = ffi::PyInterpreterState_ThreadHead(state.interpreter());
         while !thread.is_null() {
-            frames::visit_locals(Layout::get(), thread, |object| {
+            frames::visit_locals(layout::Layout::get(), thread, |object| {
                 if !object.is_null() {
                     mark(ObjectPtr(object));
                 }

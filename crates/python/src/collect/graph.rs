@@ -40,7 +40,11 @@ impl Objects {
     #[cold]
     fn note_plain(&self, object: *mut PyObject) {
         // SAFETY: one thread searches, and nobody holds a reference to the list.
-        unsafe { (*self.plain.get()).push(object) };
+        let plain = unsafe { &mut *self.plain.get() };
+        // Without memory it stays tracked: the next collection may see to it.
+        if plain.try_reserve(1).is_ok() {
+            plain.push(object);
+        }
     }
 
     /// # Safety
