@@ -2,31 +2,24 @@
 
 use heapkeeper_record::{ClassStatus, HeapStatus, Status};
 
-use super::quantity::{bar, bytes, count, counted, percent, rate, ratio};
-use super::text::{Line, Role, left, right};
+use super::picture::{self, Row};
+use super::quantity::{bytes, count, counted, percent, rate, ratio};
+use super::text::{Line, Role};
 use super::{Page, serves};
 
 /// Size classes drawn; the others share one row.
 const CLASS_ROWS: usize = 6;
-/// Cells of the longest bar.
-const BAR_COLUMNS: usize = 24;
-/// Columns of the keys in front of each paragraph.
-const KEY_COLUMNS: usize = 11;
 
-/// Adds the paragraphs about the heap, then the picture of its classes.
+/// Adds the paragraphs about the heap.
 pub(super) fn section(page: &mut Page, status: &Status) {
     if !serves(status) {
         return;
     }
-    page.gap();
     for (key, text) in paragraphs(status) {
-        // On a narrow page a hanging indent would leave no room for the text.
-        let indent = if page.columns >= 60 { KEY_COLUMNS } else { 2 };
         let hot = key == "Limit" && limit_share(&status.heap) >= 0.9;
         let role = if hot { Role::Warning } else { Role::Plain };
-        page.wrap(Line::new().strong(left(key, KEY_COLUMNS)).with(role, text), indent);
+        page.keyed(key, Line::new().with(role, text));
     }
-    classes(page, &status.heap);
 }
 
 fn paragraphs(status: &Status) -> Vec<(&'static str, String)> {
@@ -81,48 +74,36 @@ fn limit_share(heap: &HeapStatus) -> f64 {
 }
 
 /// Bytes by size class at exit: the largest few by size, the others together, the spans.
-fn classes(page: &mut Page, heap: &HeapStatus) {
+pub(super) fn classes(page: &mut Page, status: &Status) {
+    let heap = &status.heap;
+    if !serves(status) {
+        return;
+    }
     let class_bytes = |class: &ClassStatus| class.live_blocks.saturating_mul(class.block_bytes);
     let mut largest: Vec<&ClassStatus> = heap.classes.iter().filter(|class| class.live_blocks > 0).collect();
     largest.sort_by_key(|class| std::cmp::Reverse(class_bytes(class)));
     let others = largest.split_off(largest.len().min(CLASS_ROWS));
     largest.sort_by_key(|class| class.block_bytes);
 
-    let mut rows: Vec<(String, u64, String)> = Vec::new();
+    let mut rows: Vec<Row> = Vec::new();
+    let mut row = |key: String, held: u64, note: String| rows.push(Row { key, size: held, figure: bytes(held), note });
     for class in largest {
         let full = percent(ratio(class.live_blocks, class.capacity_blocks));
         let note = format!("{}, pools {full} full", counted(class.live_blocks, "block"));
-        rows.push((bytes(class.block_bytes), class_bytes(class), note));
+        row(bytes(class.block_bytes), class_bytes(class), note);
     }
     if !others.is_empty() {
         let sum = |value: &dyn Fn(&ClassStatus) -> u64| {
             others.iter().fold(0u64, |sum, class| sum.saturating_add(value(class)))
         };
         let blocks = counted(sum(&|class| class.live_blocks), "block");
-        rows.push(("others".to_owned(), sum(&class_bytes), format!("{blocks} of {}", sizes(others.len()))));
+        row("others".to_owned(), sum(&class_bytes), format!("{blocks} of {}", sizes(others.len())));
     }
     if heap.spans > 0 {
-        rows.push((
-            "spans".to_owned(),
-            heap.span_bytes,
-            format!("{}, each with OS pages of its own", counted(heap.spans, "span")),
-        ));
+        let note = format!("{}, each with OS pages of its own", counted(heap.spans, "span"));
+        row("spans".to_owned(), heap.span_bytes, note);
     }
-    let Some(longest) = rows.iter().map(|row| row.1).max() else { return };
-
-    page.gap();
-    page.line(Line::new().strong("Blocks by size at exit"));
-    let bars = if page.columns >= 60 { BAR_COLUMNS } else { 4 };
-    for (size, held, note) in rows {
-        page.line(
-            Line::new()
-                .plain(right(&size, 10))
-                .plain("  ")
-                .with(Role::Low, left(&bar(ratio(held, longest), bars), bars))
-                .strong(right(&bytes(held), 10))
-                .dim(format!("  {note}")),
-        );
-    }
+    picture::draw(page, "Blocks by size at exit", &rows);
 }
 
 fn sizes(number: usize) -> String {

@@ -1,14 +1,17 @@
 //! The report at exit: where a program's memory went, on one screen.
 //!
 //! The first three lines answer the question (how much, when, from which line); the tables below say
-//! by which way the program came to those lines; the rest is the state of the heap. Only what the
-//! record holds is claimed: a site that held 60 MiB at the peak and 60 MiB at exit is shown with both
+//! by which way the program came to those lines; the rest is the state of the heap, and what the
+//! collector of cycles did. Only what the record holds is claimed: a site that held 60 MiB at the peak and 60 MiB at exit is shown with both
 //! figures, and the reader concludes.
 //!
 //! [`render`] is total: any [`Status`], however odd, gives text of lines no wider than asked for.
 
+mod advice;
+mod collector;
 mod heap;
 mod path;
+mod picture;
 mod quantity;
 mod sites;
 mod table;
@@ -17,12 +20,12 @@ mod text;
 #[cfg(test)]
 mod tests;
 
-use heapkeeper_record::{ProfileStatus, Status};
+use heapkeeper_record::{Frame, ProfileStatus, Site, Status};
 
 use path::ShortNames;
 use quantity::{bytes, percent, ratio, seconds};
 use sites::{Entry, entries, same_line};
-use text::{Line, Role};
+use text::{Line, Role, left};
 
 /// How a report is to look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,19 +59,38 @@ pub fn render(status: &Status, style: Style) -> String {
         page.wrap(note, 0);
     }
     page.wrap(summary(status), 0);
+    let names = ShortNames::new(frames(status).map(|frame| frame.file.as_str()));
     match &status.profile {
         None if serves(status) => page.wrap(
             Line::new().dim("The profile is off; with --profile sample this report names the lines that allocated."),
             0,
         ),
         None => {}
-        Some(profile) => sites_section(&mut page, profile),
+        Some(profile) => sites_section(&mut page, profile, &names),
     }
+    let above = page.lines.len();
     heap::section(&mut page, status);
+    collector::section(&mut page, status, &names);
+    if page.lines.len() > above {
+        page.lines.insert(above, String::new());
+    }
+    heap::classes(&mut page, status);
+    collector::histogram(&mut page, status);
     let mut text = page.lines.join("\n");
     text.push('\n');
     text
 }
+
+/// Every frame that a line of the report may name.
+fn frames(status: &Status) -> impl Iterator<Item = &Frame> {
+    let profile = status.profile.iter().flat_map(|profile| profile.at_peak.iter().chain(&profile.at_end));
+    let cycles = status.collector.iter().flat_map(|collector| &collector.cycle_types);
+    let sites = profile.chain(cycles.filter_map(|cycle_type| cycle_type.site.as_ref()));
+    sites.flat_map(|site: &Site| &site.frames)
+}
+
+/// Columns of the keys in front of paragraphs.
+const KEY_COLUMNS: usize = 11;
 
 /// The lines written so far, and how to write more.
 struct Page {
@@ -86,6 +108,13 @@ impl Page {
     /// Adds a paragraph, wrapped to the page.
     fn wrap(&mut self, line: Line, indent: usize) {
         self.lines.push(line.wrap(self.columns.min(100), indent, self.color));
+    }
+
+    /// Adds a paragraph behind a key.
+    fn keyed(&mut self, key: &str, line: Line) {
+        // On a narrow page a hanging indent would leave no room for the text.
+        let indent = if self.columns >= 60 { KEY_COLUMNS } else { 2 };
+        self.wrap(Line::new().strong(left(key, KEY_COLUMNS)).and(line), indent);
     }
 
     /// Adds a blank line.
@@ -149,20 +178,18 @@ fn summary(status: &Status) -> Line {
 }
 
 /// The answer in one line, then the tables.
-fn sites_section(page: &mut Page, profile: &ProfileStatus) {
+fn sites_section(page: &mut Page, profile: &ProfileStatus, names: &ShortNames<'_>) {
     let at_peak = entries(&profile.at_peak, profile.sample_bytes);
     let at_end = entries(&profile.at_end, profile.sample_bytes);
-    let frames = profile.at_peak.iter().chain(&profile.at_end).flat_map(|site| &site.frames);
-    let names = ShortNames::new(frames.map(|frame| frame.file.as_str()));
     match at_peak.first() {
-        Some(top) if top.is_sure() => page.wrap(answer(top, &at_end, &names), 0),
+        Some(top) if top.is_sure() => page.wrap(answer(top, &at_end, names), 0),
         _ => page.wrap(no_answer(profile), 0),
     }
     if !at_peak.iter().chain(&at_end).any(Entry::is_seen) {
         return;
     }
-    table::at_peak(page, profile, &at_peak, &names);
-    table::at_exit(page, profile, &at_end, &at_peak, &names);
+    table::at_peak(page, profile, &at_peak, names);
+    table::at_exit(page, profile, &at_end, &at_peak, names);
     table::footnote(page, profile);
 }
 

@@ -78,6 +78,26 @@ pub(super) fn seconds(seconds: f64) -> String {
     }
 }
 
+/// A short time, `34 µs`, `2.1 ms`, `340 ms`, and [`seconds`] from there.
+pub(super) fn pause(time_s: f64) -> String {
+    if !time_s.is_finite() || !(0.0..0.9995).contains(&time_s) {
+        return seconds(time_s);
+    }
+    let (figure, unit) = if time_s < 999.5e-6 { (time_s * 1e6, "µs") } else { (time_s * 1e3, "ms") };
+    match figure {
+        0.0 => format!("0{GLUE}ms"),
+        figure if figure < 0.95 => format!("<1{GLUE}{unit}"),
+        figure if figure < 9.95 => format!("{figure:.1}{GLUE}{unit}"),
+        figure => format!("{figure:.0}{GLUE}{unit}"),
+    }
+}
+
+/// The share of a run that some time in it is; nothing where the run is too short to divide by, or shorter than the part.
+pub(super) fn share_of_time(part_s: f64, run_s: f64) -> Option<f64> {
+    let share = part_s / run_s;
+    (run_s >= 0.01 && (0.0..=1.0).contains(&share)).then_some(share)
+}
+
 /// Bytes a second; nothing where the time is too short to divide by.
 pub(super) fn rate(total_bytes: u64, elapsed_s: f64) -> Option<String> {
     if !elapsed_s.is_finite() || elapsed_s < 0.01 {

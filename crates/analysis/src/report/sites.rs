@@ -6,7 +6,7 @@
 
 use heapkeeper_record::{Frame, Site};
 
-use super::path::{Owner, owner};
+use super::path::{Owner, ShortNames, owner};
 
 /// All sites that share a headline.
 pub(super) struct Entry<'a> {
@@ -99,6 +99,11 @@ pub(super) fn same_line(one: Option<&Frame>, other: Option<&Frame>) -> bool {
 /// package, else the innermost.
 fn headline(frames: &[Frame]) -> Option<usize> {
     (0..frames.len()).min_by_key(|&index| owner(&frames[index].file))
+}
+
+/// `app.py:80`, the place that a reader would name; nothing where no Python code was running.
+pub(super) fn place_of(site: &Site, names: &ShortNames<'_>) -> Option<String> {
+    headline(&site.frames).map(|index| names.place(&site.frames[index]))
 }
 
 /// One line below a headline.

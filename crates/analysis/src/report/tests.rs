@@ -4,20 +4,21 @@ use heapkeeper_record::{AllocatorStatus, ClassStatus, Frame, HeapStatus, Process
 use proptest::prelude::*;
 use unicode_width::UnicodeWidthStr;
 
+use super::collector;
 use super::path::{Owner, ShortNames, owner};
-use super::quantity::{bar, bytes, count, counted, percent, rate, seconds};
+use super::quantity::{bar, bytes, count, counted, pause, percent, rate, seconds, share_of_time};
 use super::sites::{Step, entries, story};
 use super::{Style, render};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 
-fn frame(function: &str, file: &str, line: u32, source: &str) -> Frame {
+pub(super) fn frame(function: &str, file: &str, line: u32, source: &str) -> Frame {
     let source = Some(source.to_owned()).filter(|source| !source.is_empty());
     Frame { function: function.into(), file: file.into(), line, source }
 }
 
-fn site(bytes: u64, share: f64, frames: Vec<Frame>) -> Site {
+pub(super) fn site(bytes: u64, share: f64, frames: Vec<Frame>) -> Site {
     Site {
         bytes,
         error_bytes: bytes / 16,
@@ -37,7 +38,7 @@ fn entry_frames() -> Vec<Frame> {
     ]
 }
 
-fn with_entry(mut frames: Vec<Frame>) -> Vec<Frame> {
+pub(super) fn with_entry(mut frames: Vec<Frame>) -> Vec<Frame> {
     frames.extend(entry_frames());
     frames
 }
@@ -63,7 +64,7 @@ fn remember() -> Vec<Frame> {
 }
 
 /// A program with one big temporary peak and one cache that stays.
-fn typical() -> Status {
+pub(super) fn typical() -> Status {
     let class = |block_bytes, pools, live_blocks, capacity_blocks| ClassStatus {
         block_bytes,
         pools,
@@ -138,7 +139,7 @@ fn typical() -> Status {
                 ),
             ],
         }),
-        collector: None,
+        collector: Some(collector::tests::typical()),
     }
 }
 
@@ -146,7 +147,7 @@ fn profile(status: &mut Status) -> &mut ProfileStatus {
     status.profile.as_mut().expect("the typical status has a profile")
 }
 
-fn plain(status: &Status) -> String {
+pub(super) fn plain(status: &Status) -> String {
     render(status, Style::default())
 }
 
@@ -228,6 +229,7 @@ fn the_allocator_stayed_cpythons() {
     };
     status.heap = HeapStatus::default();
     status.profile = None;
+    status.collector = None;
     insta::assert_snapshot!(plain(&status));
     status.allocator.reason = None;
     assert!(plain(&status).contains("CPython's own allocator served this program.\n"));
@@ -455,6 +457,12 @@ fn quantities() {
     assert_eq!(shares, ["0 %", "<1 %", "51 %", "100 %", "?", "?", "?"]);
     let times = [0.0, 0.34, 0.9999, 8.12, 99.99, 725.0, 11_520.0, f64::NAN, -1.0].map(|n| say(seconds(n)));
     assert_eq!(times, ["0 ms", "340 ms", "1.0 s", "8.1 s", "1 min 40 s", "12 min 5 s", "3 h 12 min", "?", "?"]);
+    let pauses = [0.0, 4e-7, 2.34e-6, 66e-6, 0.0021, 0.038, 0.9999, f64::NAN, -1.0].map(|n| say(pause(n)));
+    assert_eq!(pauses, ["0 ms", "<1 µs", "2.3 µs", "66 µs", "2.1 ms", "38 ms", "1.0 s", "?", "?"]);
+    assert_eq!(share_of_time(1.0, 4.0), Some(0.25));
+    let odd =
+        [share_of_time(0.0, 0.0), share_of_time(2.0, 1.0), share_of_time(f64::NAN, 1.0), share_of_time(1.0, -4.0)];
+    assert_eq!(odd, [None; 4]);
     assert_eq!(rate(MIB, 2.0).map(say).as_deref(), Some("512 KiB/s"));
     assert_eq!([rate(1, 0.0), rate(1, f64::NAN)], [None, None]);
     assert_eq!([bar(0.5, 4), bar(2.0, 2), bar(1e-9, 8), bar(f64::NAN, 8)], ["██", "██", "▏", ""]);
@@ -483,11 +491,11 @@ fn an_empty_record_renders() {
 }
 
 /// Any text a code object or a file system could hand us.
-fn any_text() -> impl Strategy<Value = String> {
+pub(super) fn any_text() -> impl Strategy<Value = String> {
     prop_oneof![Just(String::new()), "\\PC{0,60}", any::<String>(), "(/[a-z]{0,9}){0,4}/?", "<[a-z ]{0,9}>"]
 }
 
-fn any_site() -> impl Strategy<Value = Site> {
+pub(super) fn any_site() -> impl Strategy<Value = Site> {
     let frames = prop::collection::vec((any_text(), any_text(), any::<u32>(), prop::option::of(any_text())), 0..8);
     (any::<[u64; 4]>(), any::<f64>(), any_text(), frames, any::<bool>()).prop_map(
         |([bytes, error_bytes, blocks, samples], share, thread, frames, truncated)| Site {
@@ -516,6 +524,7 @@ proptest! {
         at_peak in prop::collection::vec(any_site(), 0..6),
         at_end in prop::collection::vec(any_site(), 0..6),
         profiled in any::<bool>(),
+        collector in prop::option::of(collector::tests::any_collector()),
         columns in 0usize..300,
         color in any::<bool>(),
     ) {
@@ -560,6 +569,7 @@ proptest! {
                 at_end,
                 ..ProfileStatus::default()
             }),
+            collector,
             ..Status::default()
         };
         let text = render(&status, Style { columns, color });

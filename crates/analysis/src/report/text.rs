@@ -73,6 +73,12 @@ impl Line {
         self.with(Role::Dim, text)
     }
 
+    /// Adds another line's parts.
+    pub(super) fn and(mut self, other: Line) -> Self {
+        self.0.extend(other.0);
+        self
+    }
+
     /// Columns it takes on a terminal.
     pub(super) fn width(&self) -> usize {
         self.0.iter().map(|(_, text)| text.width()).sum()
