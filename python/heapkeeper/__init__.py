@@ -131,4 +131,8 @@ def __getattr__(name):
         from importlib.metadata import version
 
         return version("heapkeeper")
+    if name == "gc":  # Not in __all__: `from heapkeeper import *` must not hide the standard module.
+        import heapkeeper.gc as module
+
+        return module
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,5 +1,7 @@
 from typing import Any, Literal
 
+from heapkeeper import gc as gc
+
 __version__: str
 
 class HeapkeeperError(Exception): ...

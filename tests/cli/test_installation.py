@@ -23,7 +23,7 @@ def test_pip_knows_every_file():
 
     recorded = {str(path) for path in files("heapkeeper")}
     assert "heapkeeper.pth" in recorded
-    assert {"heapkeeper/py.typed", "heapkeeper/__init__.pyi", "heapkeeper/_native.pyi"} <= recorded
+    assert {"heapkeeper/py.typed", "heapkeeper/__init__.pyi", "heapkeeper/_native.pyi", "heapkeeper/gc.pyi"} <= recorded
 
 
 def test_stubs_name_what_there_is():
@@ -34,10 +34,11 @@ def test_stubs_name_what_there_is():
     assert named == set(heapkeeper.__all__)
     from heapkeeper import _native
 
-    native = ast.parse((SITE / "heapkeeper" / "_native.pyi").read_text())
-    for node in native.body:
-        if isinstance(node, ast.FunctionDef):
-            assert callable(getattr(_native, node.name))
+    for module in (_native, heapkeeper.gc):
+        stub = ast.parse((SITE / "heapkeeper" / f"{module.__name__.rpartition('.')[2]}.pyi").read_text())
+        for node in stub.body:
+            if isinstance(node, ast.FunctionDef):
+                assert callable(getattr(module, node.name))
 
 
 @pytest.fixture

@@ -19,9 +19,10 @@ static COLLECTOR_REASON: Mutex<Option<String>> = Mutex::new(None);
 /// Called by the interpreter to import the module.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn PyInit__native() -> *mut PyObject {
-    static mut METHODS: [ffi::PyMethodDef; 9] = [
+    static mut METHODS: [ffi::PyMethodDef; 10] = [
         method(c"install", py_install, c"install(sample_bytes, max_heap, seed)\n--\n\nPut this process on our heap. Returns None, or in one line why CPython's allocator stays."),
         method(c"installed", py_installed, c"installed()\n--\n\nWhether this process is on our heap."),
+        method(c"gc_status_json", py_gc_status_json, c"gc_status_json()\n--\n\nThe state of this interpreter's collector, as JSON."),
         method(c"status_json", py_status_json, c"status_json(program)\n--\n\nThe state of this process, as JSON."),
         method(c"report", py_report, c"report(program, columns, color)\n--\n\nThe report at exit, as text."),
         method(c"where", py_where, c"where(obj)\n--\n\nWhere an object lives, as a dict."),
@@ -133,6 +134,23 @@ unsafe fn to_str(text: &str) -> *mut PyObject {
     unsafe { ffi::PyUnicode_FromStringAndSize(text.as_ptr().cast(), text.len() as Py_ssize_t) }
 }
 
+/// A record's JSON; null with an exception set where that fails.
+///
+/// # Safety
+/// The GIL is held.
+unsafe fn to_json(json: serde_json::Result<String>) -> *mut PyObject {
+    match json {
+        // SAFETY: the GIL is held.
+        Ok(json) => unsafe { to_str(&json) },
+        Err(error) => {
+            let text = format!("status cannot be written as JSON: {error}\0");
+            // SAFETY: the GIL is held, the text ends with NUL.
+            unsafe { ffi::PyErr_SetString(ffi::PyExc_RuntimeError, text.as_ptr().cast()) };
+            ptr::null_mut()
+        }
+    }
+}
+
 /// # Safety
 /// The GIL is held.
 unsafe fn none() -> *mut PyObject {
@@ -193,13 +211,23 @@ unsafe extern "C" fn py_status_json(
         let Some(program) = exactly(arguments, count).and_then(|&[program]| text(program)) else {
             return ptr::null_mut();
         };
-        match serde_json::to_string(&status::status(program, reasons())) {
-            Ok(json) => to_str(&json),
-            Err(error) => {
-                let text = format!("status cannot be written as JSON: {error}\0");
-                ffi::PyErr_SetString(ffi::PyExc_RuntimeError, text.as_ptr().cast());
-                ptr::null_mut()
+        to_json(serde_json::to_string(&status::status(program, reasons())))
+    }
+}
+
+unsafe extern "C" fn py_gc_status_json(
+    _: *mut PyObject,
+    arguments: *mut *mut PyObject,
+    count: Py_ssize_t,
+) -> *mut PyObject {
+    // SAFETY: called by the interpreter with the GIL held.
+    unsafe {
+        match exactly::<0>(arguments, count) {
+            Some([]) => {
+                let [_, reason] = reasons();
+                to_json(serde_json::to_string(&status::collector_status(reason)))
             }
+            None => ptr::null_mut(),
         }
     }
 }

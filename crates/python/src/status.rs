@@ -4,7 +4,7 @@ use std::ffi::CStr;
 use std::sync::OnceLock;
 
 use heapkeeper_heap::{HeapStats, SizeClass, monotonic_ms};
-use heapkeeper_record::{AllocatorStatus, ClassStatus, HeapStatus, ProcessStatus, Status};
+use heapkeeper_record::{AllocatorStatus, ClassStatus, CollectorStatus, HeapStatus, ProcessStatus, Status};
 use pyo3_ffi as ffi;
 
 use crate::{collect, hosts, process, profile};
@@ -43,8 +43,13 @@ pub fn status(program: String, [reason, collector_reason]: [Option<String>; 2]) 
         heap,
         process,
         profile,
-        collector: hosts::range().map(|_| collect::status(collector_reason)),
+        collector: collector_status(collector_reason),
     }
+}
+
+/// The collector of this interpreter; `None` where the Python package knows as much as we do. The GIL is held.
+pub fn collector_status(reason: Option<String>) -> Option<CollectorStatus> {
+    hosts::range().map(|_| collect::status(reason))
 }
 
 pub fn python_version() -> String {

@@ -28,7 +28,7 @@ pub struct CollectorStatus {
     pub counts: [i64; 3],
     /// The counts at which a collection starts, as `gc.get_threshold()` gives them; a first one of 0 means never.
     pub thresholds: [i64; 3],
-    /// Objects that survived the last full collection; 0 before the first.
+    /// Objects that survived the last full collection; 0 before the first, and where nobody knows.
     pub long_lived: u64,
     /// What `verify` compared; absent in the other modes.
     pub verified: Option<VerifyStatus>,
