@@ -39,9 +39,9 @@ def stats():
     found; site: the call site that made most of those that were sampled, as in ``heapkeeper.status()``, or None.
 
     frozen: objects that gc.freeze() took out of collections. enabled: gc.isenabled(). counts: gc.get_count(). thresholds:
-    gc.get_threshold(). long_lived: survivors of the last full collection; 0 before the first, and where CPython collects
-    and nobody counts. verified: None but in mode "verify"; collections: how many were done by both and compared;
-    differences: how many of them came out differently, the first of which ended ours.
+    gc.get_threshold(). long_lived: survivors of the last full collection; 0 before the first, and where nobody knows.
+    verified: None but in mode "verify"; collections: how many were compared; differences: how many of them found
+    something else than CPython's, the first of which ended ours.
     """
     try:
         from heapkeeper import _native

@@ -8,7 +8,8 @@
 //! | cycle | a type makes half or more of the trash of full collections: 10,000 objects and 1,000 a second, or more |
 //!
 //! Costly: 100 ms or more in all that are 2 % or more of the run; for a full collection also one pause of 100 ms. The first
-//! rule of the table that holds gives the line, except that of *freeze* and *threshold* the one that costs more does.
+//! rule of the table that holds gives the line, except that of *freeze* and *threshold* the one that costs more does. Where
+//! collections are verified, each is done twice, and what it costs says nothing.
 
 use heapkeeper_record::{CollectorStatus, CycleType, GenerationStatus, PauseStatus, Status};
 
@@ -65,8 +66,9 @@ pub(super) struct Cost {
 /// The advice that these figures call for.
 pub(super) fn advice(status: &Status) -> Option<Advice<'_>> {
     let collector = status.collector.as_ref()?;
-    let passes = [freeze(collector, status.elapsed_s), threshold(collector, status.elapsed_s)];
-    let costliest = passes.into_iter().flatten().max_by(|one, other| one.cost_s().total_cmp(&other.cost_s()));
+    let passes = (collector.mode != "verify")
+        .then(|| [freeze(collector, status.elapsed_s), threshold(collector, status.elapsed_s)]);
+    let costliest = passes.into_iter().flatten().flatten().max_by(|one, other| one.cost_s().total_cmp(&other.cost_s()));
     off(collector, status).or(costliest).or_else(|| cycle(collector, status.elapsed_s))
 }
 

@@ -28,8 +28,8 @@ const ROW_ENDS: [usize; 5] = [20, 23, 26, 29, 32];
 pub(super) fn section(page: &mut Page, status: &Status, names: &ShortNames<'_>) {
     let Some(collector) = &status.collector else { return };
     if collections(collector) > 0 {
-        let line = who(collector).and(work(collector)).and(pauses(collector, status.elapsed_s));
-        page.keyed("Collector", line.and(types(collector, names)));
+        let line = who(collector).and(work(collector)).and(by(collector, names));
+        page.keyed("Collector", line.and(pauses(collector, status.elapsed_s)));
     }
     if let Some(advice) = advice::advice(status) {
         page.keyed("Advice", Line::new().with(Role::Warning, advice.text(names)));
@@ -92,9 +92,9 @@ fn who(collector: &CollectorStatus) -> Line {
     let mut line = Line::new();
     if let Some(verified) = collector.verified.as_ref().filter(|verified| verified.differences > 0) {
         let differences = counted(verified.differences, "difference");
-        line = line.with(Role::Warning, format!("{differences} between ours and CPython's. "));
+        line = line.with(Role::Warning, format!("{differences} between heapkeeper's collections and CPython's. "));
     }
-    match &collector.reason {
+    match collector.reason.as_ref().filter(|_| collector.mode == "cpython") {
         None => line,
         Some(reason) => line.with(
             Role::Warning,
@@ -115,7 +115,7 @@ fn work(collector: &CollectorStatus) -> Line {
     };
     let line = Line::new()
         .strong(three(|generation| generation.collections))
-        .plain(format!(" collections of generation 0{GLUE}/{GLUE}1{GLUE}/{GLUE}2 freed {freed}.{}", by(collector)));
+        .plain(format!(" collections of generation 0{GLUE}/{GLUE}1{GLUE}/{GLUE}2 freed {freed}."));
     let left = collector.generations.iter().fold(0u64, |sum, generation| sum.saturating_add(generation.uncollectable));
     match left {
         0 => line,
@@ -123,22 +123,26 @@ fn work(collector: &CollectorStatus) -> Line {
     }
 }
 
-/// Whose collections these are.
-fn by(collector: &CollectorStatus) -> String {
-    if !matches!(collector.mode.as_str(), "heapkeeper" | "verify") {
-        // A reason has said so already.
-        return if collector.reason.is_some() { String::new() } else { " All are CPython's.".to_owned() };
-    }
-    let examined = collector.generations[2].examined.filter(|&examined| examined > 0);
-    let compared = match &collector.verified {
-        Some(verified) if verified.differences == 0 => {
-            format!("; {} compared with CPython's: no difference", count(verified.collections))
+/// Whose collections these are; of ours, what they found.
+fn by(collector: &CollectorStatus, names: &ShortNames<'_>) -> Line {
+    let line = Line::new();
+    match (collector.mode.as_str(), &collector.verified) {
+        ("heapkeeper", _) => match (collector.generations[2].examined.unwrap_or(0), types(collector, names)) {
+            (0, None) => line.plain(" The full ones are heapkeeper's."),
+            (0, Some(types)) => line.plain(" heapkeeper's full ones found mostly ").and(types).plain("."),
+            (looked, None) => line.plain(format!(" heapkeeper's full ones looked at {}.", count(looked))),
+            (looked, Some(types)) => line
+                .plain(format!(" heapkeeper's full ones looked at {} and found mostly ", count(looked)))
+                .and(types)
+                .plain("."),
+        },
+        ("verify", Some(verified)) if verified.differences == 0 => {
+            let compared = counted(verified.collections, "full one");
+            line.plain(format!(" {compared} compared with heapkeeper's, without a difference."))
         }
-        _ => String::new(),
-    };
-    match examined {
-        Some(examined) => format!(" heapkeeper's full ones looked at {}{compared}.", count(examined)),
-        None => format!(" The full ones are heapkeeper's{compared}."),
+        // What stands in front has said so already.
+        _ if collector.reason.is_some() || collector.verified.is_some() => line,
+        _ => line.plain(" All are CPython's."),
     }
 }
 
@@ -177,18 +181,16 @@ fn at_most(measured: &[&PauseStatus], share: f64, longest_s: f64) -> Option<f64>
     None
 }
 
-/// `Most in cycles: 12,000 Node (app.py:80), 400 Edge.`
-fn types(collector: &CollectorStatus, names: &ShortNames<'_>) -> Line {
+/// `9,100 dict, 8,900 Node (app.py:80)`: the types found most often in cycles.
+fn types(collector: &CollectorStatus, names: &ShortNames<'_>) -> Option<Line> {
     let all = collector.cycle_types.iter().fold(0u64, |sum, each| sum.saturating_add(each.objects));
     let is_large = |each: &&CycleType| each.objects > 0 && ratio(each.objects, all) >= LEAST_SHARE;
-    let shown: Vec<&CycleType> = collector.cycle_types.iter().filter(is_large).take(TYPES).collect();
-    let mut line = Line::new();
-    for (index, cycle_type) in shown.iter().enumerate() {
-        let before = if index == 0 { " Most in cycles: " } else { ", " };
-        line = line.plain(format!("{before}{}{GLUE}{}", count(cycle_type.objects), cycle_type.type_name));
-        if let Some(place) = cycle_type.site.as_ref().and_then(|site| place_of(site, names)) {
-            line = line.plain(" (").with(Role::Place, place).plain(")");
-        }
-    }
-    if shown.is_empty() { line } else { line.plain(".") }
+    collector.cycle_types.iter().filter(is_large).take(TYPES).fold(None, |before: Option<Line>, cycle_type| {
+        let line = before.map_or_else(Line::new, |line| line.plain(", "));
+        let line = line.plain(format!("{}{GLUE}{}", count(cycle_type.objects), cycle_type.type_name));
+        Some(match cycle_type.site.as_ref().and_then(|site| place_of(site, names)) {
+            Some(place) => line.plain(" (").with(Role::Place, place).plain(")"),
+            None => line,
+        })
+    })
 }

@@ -95,6 +95,7 @@ fn full_collections_that_free_almost_nothing() {
             |status| collector(status).generations[2].collected += 1,
             |status| collector(status).long_lived -= 1,
             |status| collector(status).frozen = 10_000,
+            |status| collector(status).mode = "verify".into(),
             |status| collector(status).generations[2].pauses = None,
             |status| status.elapsed_s = 10.1,
             |status| status.elapsed_s = 0.0,
