@@ -30,15 +30,15 @@ PAUSE_FIELDS = {"count", "total_s", "longest_s", "p50_s", "p99_s", "buckets"}
 each_process = pytest.mark.parametrize("variable", ["off", "1"])
 
 
-def inside(driver, variable, code):
+def inside(driver, variable, code, complains=False):
     """What a program prints in JSON that has heapkeeper.gc as `ours` and the standard module as `gc`."""
     prefix = "import gc, json\nimport heapkeeper.gc as ours\n"
     outcome = driver.python("-c", prefix + code, env={"HEAPKEEPER": variable})
-    assert (outcome.status, outcome.stderr) == (0, "")
+    assert (outcome.status, outcome.stderr != "") == (0, complains)
     return json.loads(outcome.stdout)
 
 
-@each_process
+@pytest.mark.parametrize("variable", ["off", "1", "gc=heapkeeper", "gc=verify"])
 def test_stats_have_all_fields(driver, variable):
     stats = inside(driver, variable, "print(json.dumps(ours.stats()))")
     assert stats.keys() == FIELDS
@@ -81,9 +81,61 @@ print(json.dumps([stats, gc.get_stats(), [gc.get_freeze_count(), gc.isenabled(),
     assert len(stats["counts"]) == 3 and not stats["cycle_types"]
 
 
-@each_process
-def test_mode(driver, variable):
-    assert inside(driver, variable, "print(json.dumps(ours.mode()))") == "cpython"
+# Ten young collections, then two full ones that free 3000 and 2000 objects.
+COLLECT = """
+class Node: pass
+
+def make(number):
+    for _ in range(number):
+        node = Node(); node.me = node
+
+gc.collect()
+gc.disable()
+before = ours.stats()
+for _ in range(10):
+    gc.collect(0)
+make(3000)
+gc.collect()
+make(2000)
+gc.collect()
+print(json.dumps([before, ours.stats(), gc.get_stats()]))
+"""
+
+
+@pytest.mark.parametrize("mode", ["heapkeeper", "verify"])
+def test_our_figures(driver, mode):
+    before, after, generations = inside(driver, f"gc={mode}", COLLECT)
+    assert (after["mode"], after["reason"]) == (mode, None)
+    for index, (old, new, theirs) in enumerate(
+        zip(before["generations"], after["generations"], generations, strict=True)
+    ):
+        assert {name: new[name] for name in theirs} == theirs
+        pauses = new["pauses"]
+        assert pauses["count"] - old["pauses"]["count"] == (10, 0, 2)[index] == new["collections"] - old["collections"]
+        assert pauses["count"] == sum(pauses["buckets"]) <= new["collections"]
+        assert pauses["p50_s"] <= pauses["p99_s"] <= pauses["longest_s"] <= pauses["total_s"]
+    full = after["generations"][2]
+    assert full["collected"] - before["generations"][2]["collected"] >= 5000
+    assert sum(after["phases"].values()) <= full["pauses"]["total_s"] + 1e-6
+    if mode == "heapkeeper":
+        assert full["examined"] - before["generations"][2]["examined"] >= 5000
+        found = {each["type_name"]: each["objects"] for each in after["cycle_types"]}
+        assert found["Node"] == 5000
+        objects = [each["objects"] for each in after["cycle_types"]]
+        assert objects == sorted(objects, reverse=True)
+        assert after["scratch_peak_bytes"] > 0 and after["phases"]["dispose_s"] > 0
+        assert after["verified"] is None
+    else:
+        verified = after["verified"]["collections"] - before["verified"]["collections"]
+        assert (verified, after["verified"]["differences"]) == (2, 0)
+
+
+@pytest.mark.parametrize("mode", ["cpython", "heapkeeper", "verify"])
+def test_mode(driver, mode):
+    look = "print(json.dumps(ours.mode()))"
+    assert inside(driver, f"gc={mode}", look) == mode
+    without_heap = inside(driver, f"allocator=cpython,gc={mode}", look, complains=mode != "cpython")
+    assert without_heap == "cpython"
 
 
 def test_stats_without_the_native_part(driver):
