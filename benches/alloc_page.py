@@ -6,6 +6,7 @@ Whatever was measured is shown, the bad with the good; whatever was not is named
 
 import figures
 import promises
+import provenance
 from wording import bar, code, listed, mean_of, mib, percent, plain, share, table, times
 
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
@@ -53,7 +54,7 @@ def page(results):
         for part, (title, section) in SECTIONS.items():
             blocks.append(f"### {title}")
             if part in parts:
-                blocks += [*section(parts[part]["result"]), provenance(parts[part])]
+                blocks += [*section(parts[part]["result"]), provenance.line(parts[part])]
             else:
                 blocks.append("Not measured on this interpreter yet.")
     return "\n\n".join(block for block in [*blocks, METHOD, *machines(results)] if block) + "\n"
@@ -312,46 +313,14 @@ SECTIONS = {
 # --- where the figures come from ---
 
 
-def provenance(part):
-    """When, by which command, and from which commit a section's figures come."""
-    others, stolen = part["disturbance"]["others"], part["disturbance"]["stolen"]
-    return (
-        f"<sub>{part['date']}, heapkeeper {part['heapkeeper'] or '(not installed)'} at commit {part['commit']}, "
-        f"`{part['command']}`, {part['duration_s']:.0f} s; of the processors' time meanwhile, {others * 100:.1f} % went to "
-        f"other processes and {stolen * 100:.1f} % to other machines.</sub>"
-    )
-
-
 def machines(results):
     """Machine and versions: one table for all sections that agree."""
     tables = {}
     for name, measured in results["interpreters"].items():
         for part, record in measured["parts"].items():
-            rows = [["interpreter", interpreter_line(measured["interpreter"])], *machine_rows(record)]
+            rows = [["interpreter", provenance.interpreter(measured["interpreter"])], *provenance.machine_rows(record)]
             tables.setdefault(table(["", ""], rows), []).append(f"{name}, {SECTIONS[part][0]}")
     blocks = ["## Machine and versions"]
     for text, sections in tables.items():
         blocks += [*([f"For {'; '.join(sections)}:"] if len(tables) > 1 else []), text]
     return [*blocks, "A `+` after a commit: the sources differed from it when the figures were taken."]
-
-
-def interpreter_line(about):
-    """An interpreter in one line."""
-    linked = "shared library" if about["shared"] else "static"
-    built = "with" if about["optimized"] else "without"
-    name = f"{about['implementation']} {about['version']}"
-    return f"{name}, {about['compiler']}, {linked}, built {built} --enable-optimizations"
-
-
-def machine_rows(part):
-    """A machine and the versions on it."""
-    machine = part["machine"]
-    virtual = " of a virtual machine" if machine["virtual"] else ""
-    return [
-        ["processor", f"{machine['cpu']}, {machine['cores']} cores{virtual}"],
-        ["memory", f"{machine['memory_gib']} GiB"],
-        ["system", f"{machine['system']}, {machine['kernel']}"],
-        ["transparent huge pages", code(machine["huge_pages"])],
-        ["glibc", machine["glibc"]],
-        *([name, version or "not installed"] for name, version in part["versions"].items()),
-    ]

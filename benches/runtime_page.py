@@ -3,11 +3,11 @@
 As on the heap's part, words that judge are chosen by the figures, and who could not do a workload is named with the reason.
 """
 
-import alloc_page
 import promises
+import provenance
 import runtime_figures as figures
 from promises import Verdict
-from wording import code, listed, mib, share, table, times
+from wording import listed, mib, share, table, times
 
 SPEED_GOAL = 2.0  # times as fast as the best of the other collectors
 RC_GOAL = 1.0
@@ -101,7 +101,7 @@ def page(record):
         *words_on_memory(ran),
         METHOD,
         "## Machine and versions of the crates",
-        *provenance(measured),
+        *provenance.of_parts(measured),
     ]
     return "\n\n".join(block for block in blocks if block) + "\n"
 
@@ -287,27 +287,3 @@ def words_on_memory(ran):
         shares = [f"{LABELS[key]} {share(part)}" for key, part in sorted(scratch.items(), key=lambda entry: entry[1])]
         lines.append(f"- What a full collection of aged objects adds to the heap while it runs: {listed(shares)}.")
     return ["\n".join(lines)]
-
-
-# --- where the figures come from ---
-
-
-def provenance(measured):
-    """When and by which command each workload was measured, then the machines."""
-    runs = {}
-    for name, part in measured.items():
-        runs.setdefault((part["commit"], part["command"]), {})[name] = part
-    lines = []
-    for parts in runs.values():
-        spent_s = sum(part["duration_s"] for part in parts.values())
-        weighted = {
-            who: sum(part["disturbance"][who] * part["duration_s"] for part in parts.values()) / max(spent_s, 1e-9)
-            for who in ("others", "stolen")
-        }
-        first = min(parts.values(), key=lambda part: part["date"])
-        rounds = sorted({part["result"]["rounds"] for part in parts.values()})
-        which = "" if len(runs) == 1 else f" {listed([code(name) for name in parts])}."
-        line = alloc_page.provenance({**first, "duration_s": spent_s, "disturbance": weighted})
-        lines.append(line.removesuffix("</sub>") + f" Rounds: {listed([str(count) for count in rounds])}.{which}</sub>")
-    tables = list(dict.fromkeys(table(["", ""], alloc_page.machine_rows(part)) for part in measured.values()))
-    return ["\n".join(lines), *tables]
