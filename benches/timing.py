@@ -37,6 +37,30 @@ def output_of(command, environment):
     return done.stdout.decode()
 
 
+def interleaved(title, missing, rounds, run, shown, once=()):
+    """Rounds in which every entrant runs once, in an order drawn anew: entrant → runs; entrant → why it has none, or failed.
+
+    `missing`: entrant → why it cannot take part, empty where it can; those in `once` run in the first round alone.
+    `run(entrant, round)` returns figures or raises, and who failed is not run again; `shown(figures)` is for who waits.
+    """
+    runs, missing = {key: [] for key in missing}, dict(missing)
+    order = [key for key, reason in missing.items() if not reason]
+    for number in range(rounds):
+        random.Random(number).shuffle(order)
+        say(f"{title}, round {number + 1} of {rounds}")
+        for key in [key for key in order if not number or key not in once]:
+            try:
+                figures = run(key, number)
+            except (RunFailed, subprocess.TimeoutExpired) as failure:
+                say(f"  {key}: {failure}")
+                missing[key] = f"failed in round {number + 1}: {failure}"
+                order.remove(key)
+                continue
+            say(f"  {key:22} {shown(figures)}")
+            runs[key].append(figures)
+    return runs, missing
+
+
 def alloc_mix_run(rival, python, share, seed):
     """One run of the workload, as plain data. Raises `RunFailed`."""
     command = rival.command(python, ALLOC_MIX, share)
@@ -50,27 +74,24 @@ def alloc_mix_run(rival, python, share, seed):
 
 def alloc_mix(python, installed, rounds, share):
     """Every rival on alloc_mix: rival → label, baseline, runs, and why it is missing or failed."""
-    entrants = [*rivals.peers(), *rivals.heapkeeper_runs(installed)]
+    entrants = {rival.key: rival for rival in [*rivals.peers(), *rivals.heapkeeper_runs(installed)]}
+    runs, missing = interleaved(
+        "alloc_mix",
+        {key: rival.missing for key, rival in entrants.items()},
+        rounds,
+        lambda key, number: alloc_mix_run(entrants[key], python, share, seed=number + 1),
+        lambda run: f"{run['total_s']:7.3f} s   peak {run['peak_rss_mib']} MiB, end {run['end_rss_mib']}",
+    )
+    kept = ("seconds", "total_s", "peak_rss_mib", "end_rss_mib")
     table = {
-        rival.key: {"label": rival.label, "baseline": rival.baseline, "missing": rival.missing, "runs": []}
-        for rival in entrants
+        key: {
+            "label": rival.label,
+            "baseline": rival.baseline,
+            "missing": missing[key],
+            "runs": [{name: run[name] for name in kept} for run in runs[key]],
+        }
+        for key, rival in entrants.items()
     }
-    order = [rival for rival in entrants if not rival.missing]
-    for number in range(rounds):
-        random.Random(number).shuffle(order)
-        say(f"alloc_mix, round {number + 1} of {rounds}")
-        for rival in list(order):
-            try:
-                run = alloc_mix_run(rival, python, share, seed=number + 1)
-            except (RunFailed, subprocess.TimeoutExpired) as failure:
-                say(f"  {rival.key}: {failure}")
-                table[rival.key]["missing"] = f"failed in round {number + 1}: {failure}"
-                order.remove(rival)
-                continue
-            say(f"  {rival.key:22} {run['total_s']:7.3f} s   peak {run['peak_rss_mib']} MiB, end {run['end_rss_mib']}")
-            table[rival.key]["runs"].append(
-                {name: run[name] for name in ("seconds", "total_s", "peak_rss_mib", "end_rss_mib")}
-            )
     return {"rounds": rounds, "share": share, "rivals": table}
 
 
