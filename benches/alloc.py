@@ -11,7 +11,6 @@ Leave the machine alone while it runs.
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 import alloc_page
@@ -35,16 +34,8 @@ def options():
     parser = argparse.ArgumentParser(
         description="Measure heapkeeper's heap against its peers and write docs/benchmarks.md."
     )
-    parser.add_argument(
-        "--python",
-        nargs="+",
-        default=[sys.executable],
-        metavar="PATH",
-        help="interpreters to measure on, each with heapkeeper installed (default: this one)",
-    )
-    parser.add_argument(
-        "--rounds", type=records.count, default=ROUNDS, metavar="N", help="rounds of alloc_mix (default %(default)s)"
-    )
+    records.add_interpreters(parser)
+    records.add_options(parser, ROUNDS, "alloc_mix")
     parser.add_argument(
         "--suite-rounds",
         type=records.count,
@@ -61,13 +52,6 @@ def options():
         help=f"what to measure: {', '.join(PARTS)} (default: all)",
     )
     parser.add_argument("--no-pyperformance", action="store_true", help="all parts but pyperformance")
-    parser.add_argument(
-        "--quick",
-        action="store_true",
-        help="small and unfit for the record: see that all of it runs; implies --no-write",
-    )
-    parser.add_argument("--no-write", action="store_true", help="print the page instead of writing it")
-    parser.add_argument("--render", action="store_true", help="measure nothing: write the page from the figures kept")
     chosen = parser.parse_args()
     if chosen.no_pyperformance:
         chosen.parts = [part for part in chosen.parts if part != "pyperformance"]

@@ -57,6 +57,31 @@ def compact(text):
     return re.sub(r"\[([-+\d.e,\s]+)\]", lambda numbers: f"[{' '.join(numbers[1].split())}]", text)
 
 
+def add_options(parser, rounds, of):
+    """The options of every benchmark. `of`: whose rounds they are."""
+    parser.add_argument(
+        "--rounds", type=count, default=rounds, metavar="N", help=f"rounds of {of} (default %(default)s)"
+    )
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="small and unfit for the record: see that all of it runs; implies --no-write",
+    )
+    parser.add_argument("--no-write", action="store_true", help="print this part of the page instead of writing it")
+    parser.add_argument("--render", action="store_true", help="measure nothing: write the page from the figures kept")
+
+
+def add_interpreters(parser):
+    """The option of the benchmarks that measure interpreters."""
+    parser.add_argument(
+        "--python",
+        nargs="+",
+        default=[sys.executable],
+        metavar="PATH",
+        help="interpreters to measure on, each with heapkeeper installed (default: this one)",
+    )
+
+
 def count(text):
     """A whole number of at least one, as an option's type."""
     number = int(text)

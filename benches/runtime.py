@@ -49,13 +49,7 @@ def options():
     parser = argparse.ArgumentParser(
         description="Measure the crate heapkeeper against other crates and write docs/benchmarks.md."
     )
-    parser.add_argument(
-        "--rounds",
-        type=records.count,
-        default=ROUNDS,
-        metavar="N",
-        help=f"rounds of every workload, {LONG_ROUNDS} at most of {', '.join(LONG_WORKLOADS)} (default %(default)s)",
-    )
+    records.add_options(parser, ROUNDS, f"every workload, {LONG_ROUNDS} at most of {', '.join(LONG_WORKLOADS)}")
     parser.add_argument(
         "--workloads",
         nargs="+",
@@ -64,13 +58,6 @@ def options():
         metavar="NAME",
         help=f"what to measure: {', '.join(runtime_page.WORKLOADS)} (default: all)",
     )
-    parser.add_argument(
-        "--quick",
-        action="store_true",
-        help="small and unfit for the record: see that all of it runs; implies --no-write",
-    )
-    parser.add_argument("--no-write", action="store_true", help="print the part of the page instead of writing it")
-    parser.add_argument("--render", action="store_true", help="measure nothing: write the page from the figures kept")
     return parser.parse_args()
 
 

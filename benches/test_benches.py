@@ -38,7 +38,7 @@ def rival(label, *runs, baseline="pymalloc", missing=""):
 
 
 @pytest.fixture
-def record():
+def record(provenance):
     """A record in which heapkeeper keeps every promise, by a hand's breadth."""
     alloc_mix = {
         "rounds": 3,
@@ -83,27 +83,9 @@ def record():
     }
     results = {"alloc_mix": alloc_mix, "startup": startup, "pyperformance": suite}
     results["instructions"] = {"share": 0.1, "caches": ["--D1=49152,12,64"], "entrants": entrants}
-    provenance = {
-        "date": "2026-01-02 03:04 UTC",
-        "command": "python benches/alloc.py",
-        "commit": "0123456789",
-        "heapkeeper": "0.1.0",
-        "disturbance": {"others": 0.01, "stolen": 0.0},
-        "duration_s": 12.3,
-        "machine": {
-            "cpu": "A Processor",
-            "cores": 2,
-            "memory_gib": 16.0,
-            "virtual": False,
-            "system": "A System",
-            "kernel": "Linux",
-            "huge_pages": "madvise",
-            "glibc": "2.36",
-        },
-        "versions": {"mimalloc": None, "jemalloc": "5.3.0"},
-    }
+    facts = provenance("python benches/alloc.py", {"mimalloc": None, "jemalloc": "5.3.0"}, duration_s=12.3)
     about = {"implementation": "CPython", "version": "3.12.1", "compiler": "GCC", "optimized": True, "shared": True}
-    parts = {part: {**provenance, "result": result} for part, result in results.items()}
+    parts = {part: {**facts, "result": result} for part, result in results.items()}
     return {"interpreters": {"CPython 3.12.1": {"interpreter": about, "parts": parts}}}
 
 

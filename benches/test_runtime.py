@@ -35,33 +35,14 @@ def entry(*runs, missing=""):
     return {"missing": missing, "runs": list(runs)}
 
 
-def workload(crates, objects=1_000_000):
-    """A workload's part of the record."""
-    return {
-        "date": "2026-01-02 03:04 UTC",
-        "command": "python benches/runtime.py",
-        "commit": "0123456789",
-        "heapkeeper": "0.1.0",
-        "versions": {"rustc": "rustc 1.95.0", "heapkeeper": "0.1.0"},
-        "disturbance": {"others": 0.01, "stolen": 0.0},
-        "duration_s": 30.0,
-        "machine": {
-            "cpu": "A Processor",
-            "cores": 2,
-            "memory_gib": 16.0,
-            "virtual": False,
-            "system": "A System",
-            "kernel": "Linux",
-            "huge_pages": "madvise",
-            "glibc": "2.36",
-        },
-        "result": {"rounds": 3, "objects": objects, "checksum": "00", "crates": crates},
-    }
-
-
 @pytest.fixture
-def record():
+def record(provenance):
     """A record in which the crate keeps every promise, by a hand's breadth."""
+    facts = provenance("python benches/runtime.py", {"rustc": "rustc 1.95.0", "heapkeeper": "0.1.0"})
+
+    def workload(crates, objects=1_000_000):
+        return {**facts, "result": {"rounds": 3, "objects": objects, "checksum": "00", "crates": crates}}
+
     kept = {"name": "keep"}
     return {
         "workloads": {
