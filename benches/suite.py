@@ -151,19 +151,24 @@ def served(log):
     return ours, others
 
 
-def pyperformance(python, about, rounds, quick=False):
-    """The subset on every rival: benchmark → loops, and seconds by rival and round; and how many processes came along.
+def allocators(installed, log):
+    """Who is compared where the question is the allocator. heapkeeper's processes name themselves in `log`."""
+    return [*rivals.peers(), rivals.heapkeeper_through_environment(installed, log=log)]
 
-    `about` is `machine.interpreter` of the same interpreter.
+
+def pyperformance(python, about, rounds, quick=False, benchmarks=BENCHMARKS, compared=allocators):
+    """Benchmarks on every rival: benchmark → loops, and seconds by rival and round; and how many processes came along.
+
+    `about` is `machine.interpreter` of the same interpreter; `compared(installed, log)` the rivals, the baseline first.
     """
     installed = about["heapkeeper"] is not None
     with tempfile.TemporaryDirectory() as scratch:
         log = Path(scratch) / "processes.log"
-        ours = rivals.heapkeeper_through_environment(installed, log=log)
-        entrants = [rival for rival in [*rivals.peers(), ours] if not rival.missing]
+        invited = compared(installed, log)
+        entrants = [rival for rival in invited if not rival.missing]
         suite = Suite(python, packages(python, about["version"]), scratch)
         table, skipped, chosen = {}, {}, []
-        for benchmark in BENCHMARKS:
+        for benchmark in benchmarks:
             if benchmark.needs and not suite.has(benchmark.needs):
                 skipped[benchmark.name] = f"no module {benchmark.needs} for CPython {about['version']}"
                 continue
@@ -180,7 +185,7 @@ def pyperformance(python, about, rounds, quick=False):
         "rounds": rounds,
         "versions": {name: machine.package_version(name, suite.folder) for name in ("pyperformance", "pyperf")},
         "rivals": [rival.key for rival in entrants],
-        "missing": {rival.key: rival.missing for rival in [*rivals.peers(), ours] if rival.missing},
+        "missing": {rival.key: rival.missing for rival in invited if rival.missing},
         "benchmarks": table,
         "skipped": skipped,
         # Workers are the processes that measured; the others are what they started (2to3, python_startup).
