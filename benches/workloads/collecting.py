@@ -1,0 +1,78 @@
+"""What the workloads of the collector share: a timed collection, and what a process can say of its collector and memory.
+
+A process says itself who collects in it and whose heap it is on, so that no figure is booked under a name it did not earn.
+"""
+
+import contextlib
+import gc
+import json
+import sys
+import time
+
+from alloc_mix import peak_resident_mib, resident_mib, served_by
+
+
+def own_collector():
+    """`heapkeeper.gc` where heapkeeper runs this process and brings one; null elsewhere."""
+    if served_by() != "heapkeeper":
+        return None
+    try:
+        from heapkeeper import gc as own
+    except ImportError:
+        return None
+    return own
+
+
+def collected_by():
+    """Who runs full collections here: `heapkeeper`, or the interpreter's own name."""
+    own = own_collector()
+    return "heapkeeper" if own and own.mode() == "heapkeeper" else sys.implementation.name
+
+
+def phases():
+    """Seconds that each phase of our collections has taken so far; empty where the collector does not say."""
+    own = own_collector()
+    return dict(own.stats().get("phases", {})) if own else {}
+
+
+def forget_peak():
+    """Make the resident size of now the highest so far. False where the kernel refuses."""
+    with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w") as clear:
+        clear.write("5")
+        return True
+    return False
+
+
+def collection(generation=2):
+    """One collection: its seconds, what it found, the memory that it took meanwhile (null: unknown), seconds by phase."""
+    earlier, can_tell, resident = phases(), forget_peak(), resident_mib()
+    began = time.perf_counter()
+    found = gc.collect(generation)
+    seconds = time.perf_counter() - began
+    scratch = max(peak_resident_mib() - resident, 0) if can_tell else None
+    later = phases()
+    return {
+        "s": significant(seconds),
+        "found": found or 0,
+        "scratch_mib": scratch and round(scratch, 2),
+        "phases": {name: significant(later[name] - earlier.get(name, 0)) for name in later},
+    }
+
+
+def significant(number):
+    """Six digits: more is noise."""
+    return float(f"{number:.6g}")
+
+
+def tracked():
+    """How many objects the collector knows, and their bytes (null where the interpreter does not say)."""
+    objects = gc.get_objects()
+    try:
+        return len(objects), sum(map(sys.getsizeof, objects))
+    except TypeError:  # PyPy
+        return len(objects), None
+
+
+def say(**figures):
+    """Print a run's figures as one JSON line, with who earned them."""
+    print(json.dumps({**figures, "collected_by": collected_by(), "served_by": served_by()}))
