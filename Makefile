@@ -24,7 +24,7 @@ SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find crates python -type
 	-not -path '*/tests/*' -not -path '*/benches/*' -not -path '*/examples/*' -not -path '*/target/*' \
 	\( -name '*.rs' -o -name '*.toml' -o -name '*.[ch]' -o -name '*.py' -o -name '*.pyi' -o -name '*.pth' \))
 
-.PHONY: help build demo test test-rust test-python test-pythons test-cpython lint format bench bench-alloc bench-runtime docs claims programs sanitize soak fuzz clean
+.PHONY: help build demo test test-rust test-python test-pythons test-cpython lint format bench bench-alloc bench-runtime bench-gc docs claims programs sanitize soak fuzz clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -62,7 +62,7 @@ format: build  ## what `lint` can repair by itself
 	"$(BIN)/ruff" check --fix-only .
 	"$(BIN)/ruff" format .
 
-bench: bench-alloc bench-runtime  ## every benchmark
+bench: bench-alloc bench-runtime bench-gc  ## every benchmark
 	cargo bench --package heapkeeper-heap
 
 bench-alloc: build  ## allocators under CPython, compared; writes docs/benchmarks.md
@@ -70,6 +70,9 @@ bench-alloc: build  ## allocators under CPython, compared; writes docs/benchmark
 
 bench-runtime:  ## the crate against Rc and other collectors for Rust; writes docs/benchmarks.md
 	"$(PYTHON)" benches/runtime.py $(ARGS)
+
+bench-gc: build  ## CPython's collector and ours, compared; writes docs/benchmarks.md
+	"$(BIN)/python" benches/collector.py $(ARGS)
 
 docs:  ## the Rust documentation, in target/doc
 	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps $(NO_PYTHON)

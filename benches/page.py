@@ -1,9 +1,10 @@
 """docs/benchmarks.md, put together from the figures that the benchmarks keep, and from nothing else.
 
-Each benchmark writes its own record and has its own part of the page; whichever ran last, the other's part stays.
+Each benchmark writes its own record and has its own part of the page; whichever ran last, the others' parts stay.
 """
 
 import alloc_page
+import collector_page
 import machine
 import records
 import runtime_page
@@ -16,7 +17,8 @@ def text():
     """The whole page."""
     alloc = records.read(RESULTS / "alloc.json", {"interpreters": {}})
     runtime = records.read(RESULTS / "runtime.json", {"workloads": {}})
-    return alloc_page.page(alloc) + "\n" + runtime_page.page(runtime)
+    collector = records.read(RESULTS / "gc.json", {"interpreters": {}})
+    return "\n".join([alloc_page.page(alloc), runtime_page.page(runtime), collector_page.page(collector)])
 
 
 def write():

@@ -32,6 +32,8 @@ class Rival:
     huge_pages: bool = True
     # The key of the rival that this one is compared with.
     baseline: str = "pymalloc"
+    # Who must run full collections, where that is asked: a process says it in `collected_by`.
+    collects: str = "cpython"
     # Why it cannot take part here; empty when it can.
     missing: str = ""
 
@@ -105,6 +107,41 @@ def heapkeeper_through_environment(installed, **settings):
     value = ",".join(f"{name.replace('_', '-')}={setting}" for name, setting in settings.items()) or "1"
     missing = "" if installed else "not installed for this interpreter: make build"
     return Rival("heapkeeper", "heapkeeper", "heapkeeper", {"HEAPKEEPER": value}, missing=missing)
+
+
+NO_GC_OPTION = "this heapkeeper has no --gc"
+
+
+@functools.cache
+def collectors(python, implementation, installed):
+    """An interpreter's own collector on its own heap and on ours, and our collector."""
+    own = Rival("cpython", "CPython's", "pymalloc", collects=implementation.lower())
+    if implementation != "CPython":
+        return [own]
+    missing = "" if installed else "not installed for this interpreter: make build"
+    run = ("-m", "heapkeeper", "run", "-q")
+    # Before heapkeeper had a collector there was no option, and CPython's was the only one.
+    has_option = bool(installed) and has_gc_option(python)
+    on_heap = (*run, "--gc", "cpython") if has_option else run
+    ours = {"serves": "heapkeeper", "baseline": "cpython"}
+    return [
+        own,
+        Rival("cpython-heap", "CPython's on our heap", launcher=on_heap, missing=missing, **ours),
+        Rival(
+            "heapkeeper",
+            "heapkeeper's",
+            launcher=(*run, "--gc", "heapkeeper"),
+            collects="heapkeeper",
+            missing=missing or ("" if has_option else NO_GC_OPTION),
+            **ours,
+        ),
+    ]
+
+
+def has_gc_option(python):
+    """Whether the heapkeeper of an interpreter lets its user choose the collector."""
+    command = [str(python), "-m", "heapkeeper", "run", "--help"]
+    return "--gc " in subprocess.run(command, env=clean_environment(), stdout=subprocess.PIPE, text=True).stdout
 
 
 def versions():
