@@ -64,7 +64,7 @@ METHOD = """\
   collectors have to find the same number of objects.
 - **Young collections** (`gc_young.py`) beside {old} old objects: asked for with 700 objects in generation 0, or ten times as
   many in generation 1; and two loops that allocate with automatic collection on, thresholds as they are.
-- **The service** (`gc_service.py`), in which {objects} objects live: {requests:,} requests follow each other on 16 connections,
+- **The service** (`gc_service.py`), in which {objects} aged objects live: {requests:,} requests follow each other on 16 connections,
   for throughput; then {rate} a second come for {seconds:g} seconds, for latency. Latency counts from when a request was due, so
   that those who wait for a collection are counted. The load generator is a process of its own.
 - pyperformance's benchmarks of the collector run as on the heap's part of this page."""

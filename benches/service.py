@@ -30,7 +30,7 @@ class Load:
     objects: int = 1_000_000
     warm_up: int = 500
     # Requests one after the other on each connection, for throughput.
-    requests: int = 5_000
+    requests: int = 20_000
     # Then so many a second for so long, for latency. A quarter of a million objects must be renewed before CPython looks at
     # all of a million: with thirty a request, this rate makes that one full collection, sometimes two.
     rate: int = 600

@@ -1,9 +1,9 @@
 """A web service with a long memory: `python gc_service.py OBJECTS [--no-gc]` serves until its standard input ends.
 
 It answers `GET /user/N` over HTTP/1.1 on a port of its own choice, which it prints first, as a JSON line. OBJECTS objects live
-in it, half of them a catalogue that never changes, half the sessions of its users. A request renews its user's session, so
-that what dies is old and lies anywhere, and leaves a few objects in cycles, as frameworks do. The collector is as the
-interpreter has it, or off.
+in it, half of them a catalogue, half the sessions of its users. It has been running for a while: all of it was renewed in
+random order, more than once. A request renews its user's session, so that what dies is old and lies anywhere, and leaves a few
+objects in cycles, as frameworks do. The collector is as the interpreter has it, or off.
 
 `GET /figures` answers with what the process says of itself.
 """
@@ -15,7 +15,7 @@ import random
 import sys
 
 import collecting
-from gc_heaps import Records
+from gc_heaps import Recycled
 
 # Tracked objects of a session: itself, its list, and a list an event.
 SESSION_OBJECTS = 30
@@ -52,8 +52,16 @@ class Service:
     """The catalogue, the sessions, and how a request is answered."""
 
     def __init__(self, objects):
-        self.catalogue = Records(objects // 2 // Records.objects_each).all
-        self.sessions = {user: Session(user, 0) for user in range(max(1, objects // 2 // SESSION_OBJECTS))}
+        self.catalogue = Recycled(objects // 2 // Recycled.objects_each).all
+        users = range(max(1, objects // 2 // SESSION_OBJECTS))
+        self.sessions = {user: Session(user, 0) for user in users}
+        for user in random.choices(users, k=3 * len(users)):
+            self.renewed(user)
+
+    def renewed(self, user):
+        """A new session in place of the user's last."""
+        session = self.sessions[user] = Session(user, self.sessions[user].visits + 1)
+        return session
 
     def answer(self, path):
         """The body of a response, as bytes."""
@@ -61,7 +69,7 @@ class Service:
             return json.dumps(figures()).encode()
         request = Request(path)
         user = int(path.rpartition("/")[2]) % len(self.sessions)
-        session = self.sessions[user] = Session(user, self.sessions[user].visits + 1)
+        session = self.renewed(user)
         response = request.response
         for record in random.choices(self.catalogue, k=ROWS):
             response.rows.append({"number": record.pair[0], "fields": record.fields, "request": request})
