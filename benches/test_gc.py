@@ -88,7 +88,7 @@ def record(provenance):
                 for key, p99 in (
                     (BASE, [300.0, 310.0, 290.0]),
                     (f"{BASE} off", [3.0, 4.0, 3.5]),
-                    (OWN, [3.9, 9.0, 3.0]),
+                    (OWN, [4.9, 9.0, 3.0]),
                 )
             },
             "missing": {},
@@ -145,7 +145,7 @@ def test_every_promise_that_is_kept_is_said_to_hold(record):
         ("3.01×", True),
         ("0.97× (pairs)", True),
         ("0.97× (young)", True),
-        ("3.9 ms; without 3.0 to 4.0 ms", True),
+        ("4.9 ms; without 3.0 to 4.0 ms", True),
         ("9.5 %", True),
         ("1.0 MiB", True),
     ]
@@ -159,7 +159,7 @@ def test_every_promise_that_is_broken_is_said_to_be_broken(record):
     kept[f"trees {OBJECTS}"].update(heaps(heap(530), heap(152)))
     kept["garbage"]["cases"][f"{OWN} dicts"]["again_s"] = [[104 / 1e6]]
     kept["young"]["cases"][OWN]["churn"] = [31.0]
-    kept["service"]["cases"][OWN]["p99"] = [4.1, 4.2, 3.0]
+    kept["service"]["cases"][OWN]["p99"] = [5.1, 5.2, 3.0]
     assert [holds for _, holds in verdicts(record)] == [False] * 12
     text = collector_page.page(record)
     assert text.count("| **no** |") == 12
@@ -272,6 +272,32 @@ def test_a_tenth_of_the_objects_is_replaced():
 def test_all_of_a_heap_of_garbage_is_found_every_time(kind):
     told = collector.output(rival(BASE), sys.executable, 1, "gc_garbage.py", kind, 6_000, "--repeats", 3)
     assert [collection["found"] for collection in told["collections"]] == [6_000] * 3
+
+
+def test_the_memory_of_a_collection_and_its_phases_are_measured():
+    """By a collector that takes 16 MiB and gives them back, with a phase of two seconds: as if it were ours."""
+    program = (
+        "import collecting, gc, json, mmap, types\n"
+        "taken, seconds = [], {'mark': 1.0}\n"
+        "def collect(phase, info):\n"
+        "    if phase == 'start':\n"
+        "        taken.append(mmap.mmap(-1, 16 << 20))\n"
+        "        [taken[0].write(bytes(1 << 20)) for _ in range(16)]\n"
+        "    else:\n"
+        "        taken.pop().close()\n"
+        "        seconds['mark'] += 2.0\n"
+        "own = types.SimpleNamespace(stats=lambda: {'phases': seconds}, mode=lambda: 'heapkeeper')\n"
+        "collecting.own_collector = lambda: own\n"
+        "gc.disable()\n"
+        "gc.callbacks.append(collect)\n"
+        "print(json.dumps([collecting.collection(), collecting.collected_by()]))\n"
+    )
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=collector.PROGRAMS, capture_output=True, text=True, check=True)
+    collection, collected_by = json.loads(done.stdout)
+    assert 15 < collection["scratch_mib"] < 20
+    assert collection["phases"] == {"mark": 2.0}
+    assert collected_by == "heapkeeper"
 
 
 def test_young_collections_are_timed_in_every_way_the_page_shows():

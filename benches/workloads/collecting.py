@@ -32,7 +32,8 @@ def collected_by():
 def phases():
     """Seconds that each phase of our collections has taken so far; empty where the collector does not say."""
     own = own_collector()
-    return dict(own.stats().get("phases", {})) if own else {}
+    told = own.stats().get("phases", {}) if own else {}
+    return {name.removesuffix("_s"): seconds for name, seconds in told.items()}
 
 
 def forget_peak():
