@@ -118,9 +118,9 @@ def columns(runs):
 
 def phases_of(collections):
     """Seconds of each phase, on average over some collections."""
-    names = {name for collection in collections for name in collection["phases"]}
+    names = dict.fromkeys(name for collection in collections for name in collection["phases"])
     mean = {name: sum(each["phases"].get(name, 0) for each in collections) / len(collections) for name in names}
-    return {name: float(f"{mean[name]:.4g}") for name in sorted(names)}
+    return {name: float(f"{mean[name]:.4g}") for name in names}
 
 
 # --- the workloads ---
@@ -143,17 +143,8 @@ def heaps(entrants, python, rounds, kind, objects):
 
     def run(case, number):
         rival, settled = cases[case]
-        told = output(
-            rival,
-            python,
-            number + 1,
-            "gc_heaps.py",
-            kind,
-            objects,
-            "--repeats",
-            REPEATS,
-            *(["--settled"] if settled else []),
-        )
+        words = [kind, objects, "--repeats", REPEATS, *(["--settled"] if settled else [])]
+        told = output(rival, python, number + 1, "gc_heaps.py", *words)
         same.check(told["replaced"]["found"])
         timed = [told["first"], *told["repeated"], told["replaced"]]
         scratch = [collection["scratch_mib"] for collection in timed]
@@ -173,7 +164,7 @@ def heaps(entrants, python, rounds, kind, objects):
         ]
         return "first {:.0f}, again {:.0f}, after a tenth {:.0f} ns an object".format(*ns)
 
-    once = [case for case, (rival, _) in cases.items() if rival.key == "cpython-heap"]
+    once = [case for case, (rival, _) in cases.items() if rival.key == figures.ON_HEAP]
     waiting = {case: rival.missing for case, (rival, _) in cases.items()}
     return measure(f"{kind}, {objects:,} objects", waiting, rounds, run, shown, once)
 
@@ -196,7 +187,7 @@ def garbage(entrants, python, rounds, objects):
     def shown(told):
         return f"{min(told['again_s']) / told['objects'] * 1e9:.0f} ns an object"
 
-    once = [case for case, (rival, _) in cases.items() if rival.key == "cpython-heap"]
+    once = [case for case, (rival, _) in cases.items() if rival.key == figures.ON_HEAP]
     return measure("garbage", {case: rival.missing for case, (rival, _) in cases.items()}, rounds, run, shown, once)
 
 
@@ -211,14 +202,15 @@ def young(entrants, python, rounds, objects):
     def shown(told):
         return ", ".join(f"{name} {told[name]:.1f}" for name in figures.YOUNG) + " ns an object"
 
-    return measure("young", {key: rival.missing for key, rival in by_key.items()}, rounds, run, shown)
+    waiting = {key: rival.missing for key, rival in by_key.items()}
+    return measure("young", waiting, rounds, run, shown, once=(figures.ON_HEAP,))
 
 
 def web_service(entrants, python, rounds, load):
     """A web service under load, the collector on and off."""
     cases = {rival.key: (rival, ()) for rival in entrants}
     for rival in entrants:
-        if rival.key in ("cpython", "cpython-heap"):
+        if rival.key in (figures.BASE, figures.ON_HEAP):
             cases[f"{rival.key} off"] = (rival, ("--no-gc",))
 
     def run(case, _):
@@ -232,7 +224,7 @@ def web_service(entrants, python, rounds, load):
             f"{told['requests_per_s']:.0f} requests/s; p50 {told['p50']} ms, p99 {told['p99']} ms, max {told['max']} ms"
         )
 
-    once = ("cpython-heap", "cpython-heap off")
+    once = (figures.ON_HEAP, f"{figures.ON_HEAP} off")
     waiting = {case: rival.missing for case, (rival, _) in cases.items()}
     result = measure("service", waiting, rounds, run, shown, once)
     return {**result, "load": dataclasses.asdict(load)}
@@ -246,7 +238,7 @@ def suite_rivals(has_option, installed, log):
     missing = ours.missing or ("" if has_option else rivals.NO_GC_OPTION)
     return [
         rivals.peers()[0],
-        dataclasses.replace(on_heap, key="cpython-heap"),
+        dataclasses.replace(on_heap, key=figures.ON_HEAP),
         dataclasses.replace(ours, missing=missing),
     ]
 
@@ -257,11 +249,8 @@ def work_on(name, entrants, python, about, chosen, size):
     if name in figures.HEAPS:
         rounds = chosen.rounds if size == collector_promises.MAIN_SIZE else 1
         # Where one round is enough, CPython's collector on our heap is not asked.
-        among = (
-            entrants
-            if size == collector_promises.MAIN_SIZE or chosen.quick
-            else [rival for rival in entrants if rival.key != "cpython-heap"]
-        )
+        full = size == collector_promises.MAIN_SIZE or chosen.quick
+        among = [rival for rival in entrants if full or rival.key != figures.ON_HEAP]
         return functools.partial(heaps, among, python, rounds, name, size)
     if name == "garbage":
         return functools.partial(garbage, entrants, python, chosen.rounds, objects)

@@ -75,15 +75,20 @@ def page(record):
     measured = record["interpreters"]
     if not measured:
         return f"{INTRODUCTION}\n\nNot measured yet.\n"
-    blocks = [INTRODUCTION]
+    blocks, machines = [INTRODUCTION], {}
     for name, entry in measured.items():
-        blocks += [
-            f"## The collector of {name}",
-            *sections(entry),
-            f"<sub>{provenance.interpreter(entry['interpreter'])}.</sub>",
-        ]
-        blocks += provenance.of_parts(entry["parts"])
-    return "\n\n".join(block for block in [*blocks, method(measured)] if block) + "\n"
+        runs, *tables = provenance.of_parts({part_name(key): part for key, part in entry["parts"].items()})
+        machines.update(dict.fromkeys(tables))
+        about = f"<sub>{provenance.interpreter(entry['interpreter'])}.</sub>"
+        blocks += [f"## The collector of {name}", *sections(entry), about, runs]
+    blocks += [method(measured), "## Machine of the collectors' figures", *machines]
+    return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def part_name(key):
+    """A part of the record as readers know it: `recycled, 3 M`."""
+    workload, _, size = key.partition(" ")
+    return f"{workload}, {count(int(size))}" if size else workload
 
 
 def method(measured):
@@ -203,27 +208,16 @@ def phases_section(results, sized):
     """Where the time of our collections goes."""
     timed = {}
     for _, settled, label, result in figures.rows_of(sized[page_size(sized)]) if sized else ():
-        for event, words in (("again", ""), ("first", ": first")):
-            timed[label + words] = (
-                figures.phases(result, case(OWN, settled), event),
-                figures.nanoseconds(result, case(OWN, settled), event),
-            )
+        timed[label] = figures.phases(result, case(OWN, settled))
+        timed[f"{label}: first"] = figures.phases(result, case(OWN, settled), "first")
     for kind in GARBAGE if "garbage" in results else ():
-        key = f"{OWN} {kind}"
-        timed[f"garbage: {kind}"] = (
-            figures.phases(results["garbage"], key),
-            figures.nanoseconds(results["garbage"], key),
-        )
-    names = list(dict.fromkeys(name for phases, _ in timed.values() for name in phases))
-    if not names:
+        timed[f"garbage: {kind}"] = figures.phases(results["garbage"], f"{OWN} {kind}")
+    names = list(dict.fromkeys(name for phases in timed.values() for name in phases))
+    rows = [[label, *(number(phases.get(name), 1) for name in names)] for label, phases in timed.items() if phases]
+    if not rows:
         return []
-    rows = [
-        [label, *(number(phases.get(name), 1) for name in names), number(whole, 1)]
-        for label, (phases, whole) in timed.items()
-        if phases
-    ]
-    words = "Nanoseconds an object by phase, on average over a round's collections; *in all* is the fastest of them."
-    return ["### Where the time goes", words, table(["", *map(code, names), "in all"], rows)]
+    words = "Nanoseconds an object by phase of heapkeeper's collector, on average over a round's collections."
+    return ["### Where the time goes", words, table(["", *names], rows)]
 
 
 # --- garbage, young collections, the service ---

@@ -32,9 +32,9 @@ class Load:
     # Requests one after the other on each connection, for throughput.
     requests: int = 20_000
     # Then so many a second for so long, for latency. A quarter of a million objects must be renewed before CPython looks at
-    # all of a million: with thirty a request, this rate makes that one full collection, sometimes two.
-    rate: int = 600
-    seconds: float = 15.0
+    # all of a million: with thirty a request, that is one full collection, sometimes two.
+    rate: int = 1_000
+    seconds: float = 9.0
 
 
 QUICK = Load(objects=100_000, warm_up=50, requests=500, rate=300, seconds=3.0)

@@ -6,6 +6,7 @@ A process says itself who collects in it and whose heap it is on, so that no fig
 import contextlib
 import gc
 import json
+import os
 import sys
 import time
 
@@ -74,6 +75,7 @@ def tracked():
         return len(objects), None
 
 
-def say(**figures):
-    """Print a run's figures as one JSON line, with who earned them."""
-    print(json.dumps({**figures, "collected_by": collected_by(), "served_by": served_by()}))
+def finish(**figures):
+    """Print a run's figures as one JSON line, with who earned them, and leave. Nobody waits for the heap to be taken down."""
+    print(json.dumps({**figures, "collected_by": collected_by(), "served_by": served_by()}), flush=True)
+    os._exit(0)

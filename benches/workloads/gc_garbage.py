@@ -63,7 +63,7 @@ def main():
     for _ in range(repeats):
         kind(count)
         timed.append(collecting.collection())
-    collecting.say(kind=words[0], objects=count, collections=timed)
+    collecting.finish(kind=words[0], objects=count, collections=timed)
 
 
 if __name__ == "__main__":

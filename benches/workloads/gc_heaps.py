@@ -201,7 +201,7 @@ def main():
     objects, tracked_bytes = collecting.tracked()
     heap.replace(count // 10)
     replaced = collecting.collection()
-    collecting.say(
+    collecting.finish(
         kind=words[0],
         settled=settled,
         objects=objects,

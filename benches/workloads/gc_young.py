@@ -93,7 +93,7 @@ def main():
     gc.enable()
     before = full_collections()
     figures.update(churn=churn(2 * objects), growth=growth(2 * objects))
-    collecting.say(
+    collecting.finish(
         objects=objects,
         full_collections=before is not None and full_collections() - before,
         ns={name: collecting.significant(value) for name, value in figures.items()},
