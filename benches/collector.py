@@ -137,8 +137,9 @@ def measure(title, cases, rounds, run, shown, once=()):
 
 
 def heaps(entrants, python, rounds, kind, objects):
-    """Full collections of a heap: each collector, with the globals behind the heap, and settled."""
-    cases = {figures.case(rival.key, settled): (rival, settled) for rival in entrants for settled in (False, True)}
+    """Full collections of a heap: each collector, with the globals behind the heap, and settled where there is an order."""
+    orders = (False, True) if any(rival.collects == "cpython" for rival in entrants) else (False,)
+    cases = {figures.case(rival.key, settled): (rival, settled) for rival in entrants for settled in orders}
     same = SameGarbage()
 
     def run(case, number):
@@ -200,7 +201,7 @@ def young(entrants, python, rounds, objects):
         return {**told["ns"], "full_collections": told["full_collections"]}
 
     def shown(told):
-        return ", ".join(f"{name} {told[name]:.1f}" for name in figures.YOUNG) + " ns an object"
+        return ", ".join(f"{name} {told[name]:.1f}" for name in figures.YOUNG if told[name]) + " ns an object"
 
     waiting = {key: rival.missing for key, rival in by_key.items()}
     return measure("young", waiting, rounds, run, shown, once=(figures.ON_HEAP,))

@@ -108,7 +108,8 @@ def rows_of(heaps):
     """Heap, whether it is settled, label, result: the rows of a table about heaps."""
     for heap, result in heaps.items():
         for settled in (False, True):
-            yield heap, settled, f"{heap}, settled" if settled else heap, result
+            if any(result["cases"].get(case(key, settled)) for key in (BASE, ON_HEAP, OWN)):
+                yield heap, settled, f"{heap}, settled" if settled else heap, result
 
 
 def garbage_ratios(result):

@@ -67,7 +67,9 @@ METHOD = """\
 - **The service** (`gc_service.py`), in which {objects} aged objects live: {requests:,} requests follow each other on 16 connections,
   for throughput; then {rate} a second come for {seconds:g} seconds, for latency. Latency counts from when a request was due, so
   that those who wait for a collection are counted. The load generator is a process of its own.
-- pyperformance's benchmarks of the collector run as on the heap's part of this page."""
+- pyperformance's benchmarks of the collector run as on the heap's part of this page.
+- PyPy's figures are for scale. Its collector has no list whose order could matter, looks at everything whenever it is asked,
+  and pays for what lives: garbage costs it next to nothing. *Off*, it still collects what is young."""
 
 
 def page(record):
@@ -108,18 +110,20 @@ def sections(entry):
     """Everything about one interpreter."""
     results = results_of(entry)
     sized = figures.by_size(results)
-    own = entry["interpreter"]["implementation"] == "CPython"
+    own = entry["interpreter"]["implementation"]
+    labels = {key: words.replace("CPython", own) for key, words in LABELS.items()}
+    to_reach = ["### What was to be reached", promises.table_of(collector_promises.verdicts(results))]
     return [
-        *(["### What was to be reached", promises.table_of(collector_promises.verdicts(results))] if own else []),
-        *full_collections(sized),
+        *(to_reach if own == "CPython" else []),
+        *full_collections(sized, labels),
         *by_sizes(sized),
         *memory_section(sized),
         *phases_section(results, sized),
-        *garbage_section(results.get("garbage")),
-        *young_section(results.get("young")),
-        *service_section(results.get("service")),
+        *garbage_section(results.get("garbage"), labels),
+        *young_section(results.get("young"), labels),
+        *service_section(results.get("service"), labels),
         *pyperformance_section(results.get("pyperformance")),
-        "\n".join(remarks(results)),
+        "\n".join(remarks(results, labels)),
     ]
 
 
@@ -146,7 +150,7 @@ def collectors_of(results):
     return [key for key in LABELS if any(result["cases"].get(key) for result in results)]
 
 
-def full_collections(sized):
+def full_collections(sized, labels):
     """A table an event, at the size of the page."""
     if not sized:
         return []
@@ -161,7 +165,7 @@ def full_collections(sized):
             ratios = [f"**{times(figures.speed(result, own, base, event))}**"]
             ratios.append(times(figures.speed(result, own, base, event, min)))
             rows.append([label, *cells, *(ratios if OWN in keys else [])])
-        head = ["ns an object", *(LABELS[key] for key in keys)]
+        head = ["ns an object", *(labels[key] for key in keys)]
         blocks += [words, table([*head, *(["times as fast", "by fastest runs"] if OWN in keys else [])], rows)]
     return blocks
 
@@ -170,11 +174,11 @@ def by_sizes(sized):
     """Milliseconds of a repeated collection, at every size."""
     if len(sized) < 2:
         return []
-    rows = []
-    for heap in HEAPS:
-        for settled in (False, True):
-            cells = [pause_cell(heaps[heap], settled) if heap in heaps else "–" for heaps in sized.values()]
-            rows.append([f"{heap}, settled" if settled else heap, *cells])
+    labelled = {}
+    for size, heaps in sized.items():
+        for heap, settled, label, result in figures.rows_of(heaps):
+            labelled.setdefault((list(HEAPS).index(heap), settled, label), {})[size] = pause_cell(result, settled)
+    rows = [[key[2], *(cells.get(size, "–") for size in sized)] for key, cells in sorted(labelled.items())]
     compared = any(result["cases"].get(OWN) for heaps in sized.values() for result in heaps.values())
     how = "Milliseconds of a repeated collection" + (": CPython's, heapkeeper's, and the ratio." if compared else ".")
     return ["### Pauses by the number of objects", how, table(["ms", *map(count, sized)], rows)]
@@ -223,7 +227,7 @@ def phases_section(results, sized):
 # --- garbage, young collections, the service ---
 
 
-def garbage_section(result):
+def garbage_section(result, labels):
     """Heaps of nothing but garbage."""
     if not result:
         return []
@@ -237,11 +241,11 @@ def garbage_section(result):
         ]
         for kind, words in GARBAGE.items()
     ]
-    head = ["ns an object", *(LABELS[key] for key in keys), *(["times as fast"] if OWN in keys else [])]
+    head = ["ns an object", *(labels[key] for key in keys), *(["times as fast"] if OWN in keys else [])]
     return ["### Heaps of nothing but garbage", table(head, rows)]
 
 
-def young_section(result):
+def young_section(result, labels):
     """Young collections, and allocation with automatic collection."""
     if not result:
         return []
@@ -255,13 +259,14 @@ def young_section(result):
         ]
         for name, words in YOUNG.items()
     ]
-    head = ["ns an object", *(LABELS[key] for key in keys), *(["times as fast"] if OWN in keys else [])]
-    full = [f"{LABELS[key]} {number(figures.median(result, key, 'full_collections'))}" for key in keys]
-    note = f"Full collections while the last two ran, by collector: {listed(full)}."
+    head = ["ns an object", *(labels[key] for key in keys), *(["times as fast"] if OWN in keys else [])]
+    counts = {labels[key]: figures.median(result, key, "full_collections") for key in keys}
+    full = [f"{label} {number(counted)}" for label, counted in counts.items() if counted is not None]
+    note = f"Full collections while the last two ran, by collector: {listed(full)}." if full else ""
     return ["### Young collections", table(head, rows), note]
 
 
-def service_section(result):
+def service_section(result, labels):
     """The service under load."""
     if not result:
         return []
@@ -272,7 +277,7 @@ def service_section(result):
         others = [number(figures.median(result, key, name)) for name in ("full_collections", "peak_rss_mib")]
         p99 = result["cases"][key]["p99"]
         spread = f"{min(p99):.1f} to {max(p99):.1f}"
-        rows.append([LABELS[key], number(figures.median(result, key, "requests_per_s")), *latency, spread, *others])
+        rows.append([labels[key], number(figures.median(result, key, "requests_per_s")), *latency, spread, *others])
     head = ["collector", "requests a second", *(f"{words}, ms" for words in percentiles.values())]
     return [
         "### A web service under load",
@@ -294,13 +299,13 @@ def pyperformance_section(result):
     return ["### pyperformance", words, table(["", *(SUITE_LABELS[key] for key in others)], rows)]
 
 
-def remarks(results):
+def remarks(results, labels):
     """Who has no figure, and why."""
     found = {}
     for name, result in results.items():
         for key, reason in result["missing"].items():
-            collector = next(known for known in sorted(LABELS, key=len, reverse=True) if key.startswith(known))
-            found.setdefault((LABELS[collector], reason), {})[name.partition(" ")[0]] = None
+            collector = next(known for known in sorted(labels, key=len, reverse=True) if key.startswith(known))
+            found.setdefault((labels[collector], reason), {})[name.partition(" ")[0]] = None
         for benchmark, row in result.get("benchmarks", {}).items():
             for key, reason in row["failed"].items():
                 found.setdefault((SUITE_LABELS[key], reason), {})[benchmark] = None

@@ -105,9 +105,10 @@ def interpreter(python):
     """Version and build of an interpreter, and of the heapkeeper installed for it (null where there is none)."""
     question = (
         "import importlib.metadata as m, json, platform, sys, sysconfig\n"
+        "built = sys.version.partition('[')[2].partition(']')[0]\n"  # PyPy names itself there, and its compiler.
         "installed = [d.version for d in m.distributions(name='heapkeeper')]\n"
         "print(json.dumps({'implementation': platform.python_implementation(), 'version': platform.python_version(),\n"
-        "  'compiler': platform.python_compiler(), 'optimized': '--enable-optimizations' in"
+        "  'compiler': platform.python_compiler() or built, 'optimized': '--enable-optimizations' in"
         " (sysconfig.get_config_var('CONFIG_ARGS') or ''),\n"
         "  'shared': bool(sysconfig.get_config_var('Py_ENABLE_SHARED')), 'heapkeeper': (installed or [None])[0]}))"
     )

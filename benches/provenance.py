@@ -38,8 +38,8 @@ def interpreter(about):
     """An interpreter in one line."""
     linked = "shared library" if about["shared"] else "static"
     built = "with" if about["optimized"] else "without"
-    name = f"{about['implementation']} {about['version']}"
-    return f"{name}, {about['compiler']}, {linked}, built {built} --enable-optimizations"
+    name = f"{about['implementation']} {about['version']}, {about['compiler']}"
+    return f"{name}, {linked}, built {built} --enable-optimizations" if about["implementation"] == "CPython" else name
 
 
 def machine_rows(part):

@@ -186,7 +186,7 @@ def test_the_tables_say_what_each_collector_costs_and_by_how_much_ours_is_faster
     ]
     pauses = text.partition("### Pauses")[2]
     assert row(pauses, "recycled") == ["1800 → 300 (6.00×)", "2160 → 357 (6.05×)"]
-    assert row(pauses, "fresh") == ["–", "–"]
+    assert row(pauses, "trees") == ["–", "1590 → 453 (3.51×)"]
     assert row(text.partition("### Memory")[2], "trees, settled") == ["100 MiB", "9.5 MiB (9.5 %)", "1.0 MiB"]
     phases = text.partition("### Where the time goes")[2]
     # The median of the rounds' averages, of which two phases claim 70.
@@ -209,6 +209,7 @@ def test_an_interpreter_without_our_collector_has_its_own_figures(record):
             result["cases"][key] = {}
     record["interpreters"]["CPython 3.12.1"]["interpreter"]["implementation"] = "PyPy"
     text = collector_page.page(record)
+    assert row(text, "ns an object") == ["PyPy's"]
     assert row(text, "recycled") == ["720"]
     assert "was to be reached" not in text
     assert "heapkeeper's" not in text.partition("### Full")[2].partition("### pyperformance")[0]
