@@ -82,7 +82,7 @@ pub struct Found {
     pub phases: Phases,
     /// Memory that the search took, at most.
     pub scratch_bytes: usize,
-    /// Trash by type, as far as there was room.
+    /// The suspects by type, as far as there was room.
     pub types: Vec<(*mut ffi::PyTypeObject, usize)>,
 }
 
@@ -321,9 +321,7 @@ pub fn hide_survivors(state: CollectorState, survivors: &Survivors, expects_tras
             JOINED[1..].iter().for_each(|generation| joined.take_all(state.head(*generation)));
             found.suspects = search.unreached();
             found.survivors = search.candidates() - untracked - found.suspects;
-            if found.is_counted {
-                note_types(search, &mut found.types);
-            }
+            note_types(search, &mut found.types);
             if found.survivors < found.suspects {
                 take_survivors(search, hidden);
                 trash.take_all(joined);
@@ -409,7 +407,7 @@ unsafe fn take_survivors(search: &Search<'_>, hidden: HeaderPtr) {
     });
 }
 
-/// What the trash is, by type.
+/// What CPython is left with, by type.
 fn note_types(search: &Search<'_>, types: &mut Vec<(*mut ffi::PyTypeObject, usize)>) {
     search.for_each_unreached(|address| {
         // SAFETY: alive.

@@ -39,6 +39,8 @@ struct Running {
     suspects: usize,
     is_counted: bool,
     searched: Duration,
+    /// The suspects by type: its address, its name, how many.
+    types: Vec<(usize, String, usize)>,
 }
 
 impl History {
@@ -56,25 +58,34 @@ impl History {
         if is_counted {
             self.unrooted_was_trash = suspects > unrooted / 2;
         }
-        self.running = Some(Running { survivors, suspects, is_counted, searched });
+        // SAFETY: suspects are alive, and with them their types; the GIL is held.
+        let named = |(kind, count): (*mut ffi::PyTypeObject, usize)| unsafe { (kind.addr(), type_name(kind), count) };
+        let types = types.into_iter().map(named).collect();
+        self.running = Some(Running { survivors, suspects, is_counted, searched, types });
         self.phases.add(&phases);
         self.scratch_peak_bytes = self.scratch_peak_bytes.max(scratch_bytes);
-        for (kind, count) in types {
-            // SAFETY: trash is alive, and with it its type; the GIL is held.
-            let name = unsafe { type_name(kind) };
+    }
+
+    /// CPython has disposed of what it was left with, and left what `visit_left` visits. The survivors of the whole
+    /// collection, if we searched in it.
+    pub fn disposed(&mut self, visit_left: impl FnOnce(&mut dyn FnMut(*mut PyObject))) -> Option<usize> {
+        let running = self.running.as_mut()?;
+        let mut left = 0;
+        if !running.is_counted {
+            visit_left(&mut |object| {
+                left += 1;
+                // SAFETY: alive; the GIL is held.
+                let kind = unsafe { ffi::Py_TYPE(object) }.addr();
+                if let Some((.., count)) = running.types.iter_mut().find(|(known, ..)| *known == kind) {
+                    *count = count.saturating_sub(1);
+                }
+            });
+            self.unrooted_was_trash = left < running.suspects / 2;
+        }
+        for (_, name, count) in running.types.drain(..).filter(|(.., count)| *count > 0) {
             if self.types.len() < MAX_TYPES || self.types.contains_key(&name) {
                 *self.types.entry(name).or_default() += count as u64;
             }
-        }
-    }
-
-    /// CPython has disposed of what it was left with, and so many of it, by `left`, are alive. The survivors of the whole
-    /// collection, if we searched in it.
-    pub fn disposed(&mut self, left: impl FnOnce() -> usize) -> Option<usize> {
-        let running = self.running.as_ref()?;
-        let left = if running.is_counted { 0 } else { left() };
-        if !running.is_counted {
-            self.unrooted_was_trash = left < running.suspects / 2;
         }
         Some(running.survivors + left)
     }

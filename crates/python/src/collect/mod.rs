@@ -114,7 +114,12 @@ impl Seat {
     }
 
     fn after_full(&mut self) {
-        if let Some(survivors) = self.history.disposed(|| self.state.length(OLD)) {
+        let state = self.state;
+        // SAFETY: the GIL is held; visiting runs no Python code.
+        let visit_left = |visit: &mut dyn FnMut(*mut PyObject)| unsafe {
+            state.head(OLD).for_each(|header| visit(header.object()));
+        };
+        if let Some(survivors) = self.history.disposed(visit_left) {
             self.state.set_long_lived(survivors, 0);
         }
         self.survivors.come_back(self.state);

@@ -44,14 +44,6 @@ impl CollectorState {
         HeaderPtr(self.in_generation::<Header>(generation, 0))
     }
 
-    /// How many objects a generation has.
-    pub fn length(self, generation: usize) -> usize {
-        let mut length = 0;
-        // SAFETY: see the struct.
-        unsafe { self.head(generation).for_each(|_| length += 1) };
-        length
-    }
-
     /// The head of the frozen objects' list.
     pub fn permanent(self) -> HeaderPtr {
         HeaderPtr(self.field::<Header>(Layout::get().gc_permanent))
