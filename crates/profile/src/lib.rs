@@ -26,4 +26,4 @@ pub use gaps::Gaps;
 pub use pages::Pages;
 pub use peak::Tracked;
 pub use tables::snapshot::{SiteSnapshot, Snapshot};
-pub use tables::{Code, CodeId, Full, Interned, MAX_CODES, MAX_DEPTH, NodeId, Tables, ThreadId};
+pub use tables::{Code, CodeId, Full, Interned, MAX_CODES, MAX_DEPTH, NodeId, SiteId, Tables, ThreadId};

@@ -52,6 +52,10 @@ pub struct NodeId(u32);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ThreadId(pub usize);
 
+/// Names a stack in a thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SiteId(u32);
+
 /// A table could not grow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Full;
@@ -283,6 +287,11 @@ impl Tables {
             false
         });
         removed
+    }
+
+    /// Visit every sampled block that is live: its address, its size in bytes, and who allocated it.
+    pub fn visit_samples(&self, mut visit: impl FnMut(usize, usize, SiteId)) {
+        self.samples.iter().for_each(|sample| visit(sample.block, sample.size_bytes, SiteId(sample.site)));
     }
 
     /// Count a sample that found no room.

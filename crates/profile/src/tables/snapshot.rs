@@ -3,7 +3,7 @@
 //! Code objects are still addresses here: names and lines need the interpreter, which may call allocation hooks, which
 //! need the lock.
 
-use super::{Code, NodeId, Site, Tables, ThreadId};
+use super::{Code, NodeId, Site, SiteId, Tables, ThreadId};
 use crate::Estimate;
 
 /// What the tables say at one moment.
@@ -64,13 +64,17 @@ impl Tables {
         // Stable: of equals, the site seen first stays first.
         sites.sort_by_key(|(estimate, _)| core::cmp::Reverse(estimate.bytes));
         sites.truncate(top);
-        sites
-            .into_iter()
-            .map(|(estimate, site)| {
-                let (frames, truncated) = self.frames(site.node);
-                SiteSnapshot { estimate, thread: site.thread, frames, truncated }
-            })
-            .collect()
+        sites.into_iter().map(|(estimate, site)| self.copy(site, estimate)).collect()
+    }
+
+    /// Copy one site, with an estimate that somebody else made of it. Allocates through Rust's global allocator.
+    pub fn site_snapshot(&self, site: SiteId, estimate: Estimate) -> SiteSnapshot {
+        self.copy(&self.sites[site.0 as usize], estimate)
+    }
+
+    fn copy(&self, site: &Site, estimate: Estimate) -> SiteSnapshot {
+        let (frames, truncated) = self.frames(site.node);
+        SiteSnapshot { estimate, thread: site.thread, frames, truncated }
     }
 
     fn frames(&self, innermost: NodeId) -> (Vec<(Code, i32)>, bool) {

@@ -24,13 +24,14 @@ use std::time::{Duration, Instant};
 
 use heapkeeper_gc::{Graph, Outside, Search, Tables, Visitor};
 use heapkeeper_heap::Lock;
+use heapkeeper_profile::{Estimate, SiteId};
 use pyo3_ffi::{self as ffi, PyObject};
 
 use crate::collect::graph::{ObjectPtr, Objects, untrack_if_plain};
 use crate::collect::list::{End, Header, HeaderPtr};
 use crate::collect::state::{CollectorState, OLD};
 use crate::layout;
-use crate::{frames, hosts};
+use crate::{frames, hosts, profile};
 
 /// The order in which a full collection joins the lists: CPython puts younger ones behind the oldest.
 const JOINED: [usize; 3] = [OLD, 0, 1];
@@ -83,7 +84,16 @@ pub struct Found {
     /// Memory that the search took, at most.
     pub scratch_bytes: usize,
     /// The suspects by type, as far as there was room.
-    pub types: Vec<(*mut ffi::PyTypeObject, usize)>,
+    pub types: Vec<SuspectType>,
+}
+
+/// Suspects of one type.
+#[derive(Debug)]
+pub struct SuspectType {
+    pub kind: *mut ffi::PyTypeObject,
+    pub objects: usize,
+    /// What was sampled of them.
+    pub samples: Vec<(SiteId, Estimate)>,
 }
 
 /// The list of survivors while CPython disposes of the trash. At a fixed address; empty at all other times.
@@ -407,23 +417,36 @@ unsafe fn take_survivors(search: &Search<'_>, hidden: HeaderPtr) {
     });
 }
 
-/// What CPython is left with, by type.
-fn note_types(search: &Search<'_>, types: &mut Vec<(*mut ffi::PyTypeObject, usize)>) {
-    search.for_each_unreached(|address| {
-        // SAFETY: alive.
-        note_type(types, unsafe { ffi::Py_TYPE(address.cast()) });
-    });
-}
-
 /// Types that are told apart in one collection.
 const MAX_TYPES: usize = 64;
 
-fn note_type(types: &mut Vec<(*mut ffi::PyTypeObject, usize)>, kind: *mut ffi::PyTypeObject) {
-    match types.iter().position(|(known, _)| *known == kind) {
-        Some(i) => types[i].1 += 1,
-        None if types.len() < MAX_TYPES => types.push((kind, 1)),
-        None => {}
+/// What CPython is left with, by type, and who allocated what was sampled of it.
+fn note_types(search: &Search<'_>, types: &mut Vec<SuspectType>) {
+    search.for_each_unreached(|address| {
+        // SAFETY: alive.
+        let kind = unsafe { ffi::Py_TYPE(address.cast()) };
+        match types.iter_mut().position(|known| known.kind == kind) {
+            Some(i) => types[i].objects += 1,
+            None if types.len() < MAX_TYPES => types.push(SuspectType { kind, objects: 1, samples: Vec::new() }),
+            None => {}
+        }
+    });
+    if types.is_empty() {
+        return;
     }
+    profile::visit_samples(|block, estimate, site| {
+        // An object begins behind one header, or behind two (3.11+, `_PyType_PreHeaderSize`).
+        let found = [16, 32]
+            .into_iter()
+            .map(|header_bytes| block + header_bytes)
+            .find(|object| search.is_unreached(ptr::without_provenance(*object)));
+        let Some(object) = found else { return };
+        // SAFETY: the address of a candidate, which is alive.
+        let kind = unsafe { ffi::Py_TYPE(ptr::with_exposed_provenance_mut(object)) };
+        if let Some(known) = types.iter_mut().find(|known| known.kind == kind) {
+            known.samples.push((site, estimate));
+        }
+    });
 }
 
 /// Link all survivors anew: the first [`LEADING_OBJECTS`] as references lead to them from the roots, the others by address.

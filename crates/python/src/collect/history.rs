@@ -6,12 +6,14 @@ use std::ptr;
 use std::time::Duration;
 
 use heapkeeper_gc::Pauses;
+use heapkeeper_profile::{Estimate, SiteId};
 use heapkeeper_record::{CollectorStatus, CycleType, GenerationStatus, PauseStatus, PhaseStatus, VerifyStatus};
 use pyo3_ffi::{self as ffi, PyObject};
 
 use crate::collect::Mode;
-use crate::collect::full::{Found, Phases};
+use crate::collect::full::{Found, Phases, SuspectType};
 use crate::collect::state::{CollectorState, GENERATIONS, OLD};
+use crate::profile;
 
 /// Types that are remembered by name, and those that are shown.
 const MAX_TYPES: usize = 1024;
@@ -29,7 +31,7 @@ pub struct History {
     /// Whether most of what no root led to turned out to be trash, the last time.
     unrooted_was_trash: bool,
     scratch_peak_bytes: usize,
-    types: HashMap<String, u64>,
+    types: HashMap<String, TypeHistory>,
     pub compared: u64,
     pub differences: u64,
 }
@@ -39,8 +41,16 @@ struct Running {
     suspects: usize,
     is_counted: bool,
     searched: Duration,
-    /// The suspects by type: its address, its name, how many.
-    types: Vec<(usize, String, usize)>,
+    /// The suspects by type: its address, and its name.
+    types: Vec<(SuspectType, String)>,
+}
+
+/// What full collections found of one type.
+#[derive(Default)]
+struct TypeHistory {
+    objects: u64,
+    /// What was sampled of them, by call site.
+    sites: HashMap<SiteId, Estimate>,
 }
 
 impl History {
@@ -59,7 +69,10 @@ impl History {
             self.unrooted_was_trash = suspects > unrooted / 2;
         }
         // SAFETY: suspects are alive, and with them their types; the GIL is held.
-        let named = |(kind, count): (*mut ffi::PyTypeObject, usize)| unsafe { (kind.addr(), type_name(kind), count) };
+        let named = |suspects: SuspectType| unsafe {
+            let name = type_name(suspects.kind);
+            (suspects, name)
+        };
         let types = types.into_iter().map(named).collect();
         self.running = Some(Running { survivors, suspects, is_counted, searched, types });
         self.phases.add(&phases);
@@ -75,16 +88,20 @@ impl History {
             visit_left(&mut |object| {
                 left += 1;
                 // SAFETY: alive; the GIL is held.
-                let kind = unsafe { ffi::Py_TYPE(object) }.addr();
-                if let Some((.., count)) = running.types.iter_mut().find(|(known, ..)| *known == kind) {
-                    *count = count.saturating_sub(1);
+                let kind = unsafe { ffi::Py_TYPE(object) };
+                if let Some((known, _)) = running.types.iter_mut().find(|(known, _)| known.kind == kind) {
+                    known.objects = known.objects.saturating_sub(1);
                 }
             });
             self.unrooted_was_trash = left < running.suspects / 2;
         }
-        for (_, name, count) in running.types.drain(..).filter(|(.., count)| *count > 0) {
+        for (suspects, name) in running.types.drain(..).filter(|(suspects, _)| suspects.objects > 0) {
             if self.types.len() < MAX_TYPES || self.types.contains_key(&name) {
-                *self.types.entry(name).or_default() += count as u64;
+                let known = self.types.entry(name).or_default();
+                known.objects += suspects.objects as u64;
+                for (site, estimate) in suspects.samples {
+                    known.sites.entry(site).or_default().add(&estimate);
+                }
             }
         }
         Some(running.survivors + left)
@@ -186,12 +203,13 @@ fn pauses(pauses: &Pauses) -> PauseStatus {
 
 fn top_types(history: &History) -> Vec<CycleType> {
     let mut types: Vec<_> = history.types.iter().collect();
-    types.sort_by_key(|(name, count)| (std::cmp::Reverse(**count), (*name).clone()));
-    types
-        .into_iter()
-        .take(TOP_TYPES)
-        .map(|(name, count)| CycleType { type_name: name.clone(), objects: *count, site: None })
-        .collect()
+    types.sort_by_key(|(name, found)| (std::cmp::Reverse(found.objects), (*name).clone()));
+    let shown = types.into_iter().take(TOP_TYPES).map(|(name, found)| CycleType {
+        type_name: name.clone(),
+        objects: found.objects,
+        site: if found.sites.is_empty() { None } else { profile::largest_site(&found.sites) },
+    });
+    shown.collect()
 }
 
 fn frozen(state: CollectorState) -> u64 {

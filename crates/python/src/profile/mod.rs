@@ -25,8 +25,8 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use heapkeeper_heap::{Heap, Lock, monotonic_ms};
-use heapkeeper_profile::{Gaps, Tables};
-use heapkeeper_record::ProfileStatus;
+use heapkeeper_profile::{Estimate, Gaps, SiteId, Tables};
+use heapkeeper_record::{ProfileStatus, Site};
 
 use crate::frames;
 use observer::Sampler;
@@ -161,6 +161,27 @@ pub fn status(top: usize, seconds_since_install: fn(u64) -> f64) -> ProfileStatu
     let mut status = resolve::status(&snapshot, top, &threads, folder);
     status.peak_at_s = seconds_since_install(snapshot.peak_at_ms);
     status
+}
+
+/// Visit every sampled block that is live: its address, what the sample stands for, and who allocated it. `visit` neither
+/// calls the interpreter nor asks a heap for memory.
+pub fn visit_samples(mut visit: impl FnMut(usize, Estimate, SiteId)) {
+    with_state(|state| {
+        let mean_bytes = state.tables.mean_bytes();
+        state.tables.visit_samples(|block, bytes, site| visit(block, Estimate::of_sample(bytes, mean_bytes), site));
+    });
+}
+
+/// The call site behind most of these estimates. The GIL is held and no exception is set; runs Python code.
+pub fn largest_site(estimates: &HashMap<SiteId, Estimate>) -> Option<Site> {
+    let mut total = Estimate::default();
+    estimates.values().for_each(|estimate| total.add(estimate));
+    let (sites, threads, folder, mean_bytes) = with_state(|state| {
+        let threads = resolve::Threads { names: state.thread_names.clone(), main: state.main_thread };
+        let sites: Vec<_> = estimates.iter().map(|(site, of)| state.tables.site_snapshot(*site, *of)).collect();
+        (sites, threads, state.folder.clone(), state.tables.mean_bytes())
+    })?;
+    resolve::largest_site(&sites, &total, mean_bytes, &threads, folder)
 }
 
 /// Before a fork: take the lock, so that the child finds the tables whole. From `pthread_atfork` and after the locks of the

@@ -39,11 +39,7 @@ impl Threads {
 pub(super) fn status(snapshot: &Snapshot, top: usize, threads: &Threads, folder: Option<PathBuf>) -> ProfileStatus {
     let mut resolver = Resolver { folder, codes: HashMap::new(), sources: HashMap::new() };
     let mut sites = |sites: &[SiteSnapshot], total: &Estimate| -> Vec<Site> {
-        let lines = sites.iter().map(|site| {
-            let frames = site.frames.iter().map(|(code, offset_bytes)| resolver.frame(*code, *offset_bytes)).collect();
-            (Lines { thread: threads.name(site.thread), frames, truncated: site.truncated }, site.estimate)
-        });
-        largest(merge(lines), top).into_iter().map(|(lines, estimate)| lines.site(&estimate, total, snapshot)).collect()
+        largest_sites(sites, top, total, snapshot.mean_bytes, threads, &mut resolver)
     };
     ProfileStatus {
         sample_bytes: snapshot.mean_bytes,
@@ -57,6 +53,33 @@ pub(super) fn status(snapshot: &Snapshot, top: usize, threads: &Threads, folder:
         at_end: sites(&snapshot.top_live, &snapshot.live),
         ..ProfileStatus::default()
     }
+}
+
+/// The largest of these sites, of which `total` is the sum. The GIL is held and no exception is set.
+pub(super) fn largest_site(
+    sites: &[SiteSnapshot],
+    total: &Estimate,
+    mean_bytes: u64,
+    threads: &Threads,
+    folder: Option<PathBuf>,
+) -> Option<Site> {
+    let mut resolver = Resolver { folder, codes: HashMap::new(), sources: HashMap::new() };
+    largest_sites(sites, 1, total, mean_bytes, threads, &mut resolver).pop()
+}
+
+fn largest_sites(
+    sites: &[SiteSnapshot],
+    top: usize,
+    total: &Estimate,
+    mean_bytes: u64,
+    threads: &Threads,
+    resolver: &mut Resolver,
+) -> Vec<Site> {
+    let lines = sites.iter().map(|site| {
+        let frames = site.frames.iter().map(|(code, offset_bytes)| resolver.frame(*code, *offset_bytes)).collect();
+        (Lines { thread: threads.name(site.thread), frames, truncated: site.truncated }, site.estimate)
+    });
+    largest(merge(lines), top).into_iter().map(|(lines, estimate)| lines.site(&estimate, total, mean_bytes)).collect()
 }
 
 /// How many sites to copy for a report of `top`: enough for those that share lines to find each other.
@@ -73,10 +96,10 @@ struct Lines {
 }
 
 impl Lines {
-    fn site(self, estimate: &Estimate, total: &Estimate, snapshot: &Snapshot) -> Site {
+    fn site(self, estimate: &Estimate, total: &Estimate, mean_bytes: u64) -> Site {
         Site {
             bytes: estimate.bytes,
-            error_bytes: estimate.error_bytes(snapshot.mean_bytes),
+            error_bytes: estimate.error_bytes(mean_bytes),
             blocks: estimate.blocks(),
             samples: estimate.samples,
             share: estimate.bytes as f64 / total.bytes.max(1) as f64,
