@@ -14,27 +14,22 @@ from alloc_mix import peak_resident_mib, resident_mib, served_by
 
 
 def own_collector():
-    """`heapkeeper.gc` where heapkeeper runs this process and brings one; null elsewhere."""
+    """What heapkeeper says of its collector where it runs this process; nothing elsewhere."""
     if served_by() != "heapkeeper":
-        return None
-    try:
-        from heapkeeper import gc as own
-    except ImportError:
-        return None
-    return own
+        return {}
+    import heapkeeper
+
+    return heapkeeper.status().get("collector") or {}
 
 
 def collected_by():
     """Who runs full collections here: `heapkeeper`, or the interpreter's own name."""
-    own = own_collector()
-    return "heapkeeper" if own and own.mode() == "heapkeeper" else sys.implementation.name
+    return "heapkeeper" if own_collector().get("mode") == "heapkeeper" else sys.implementation.name
 
 
 def phases():
-    """Seconds that each phase of our collections has taken so far; empty where the collector does not say."""
-    own = own_collector()
-    told = own.stats().get("phases", {}) if own else {}
-    return {name.removesuffix("_s"): seconds for name, seconds in told.items()}
+    """Seconds that each phase of our collections has taken so far; empty where the collector is another's."""
+    return {name.removesuffix("_s"): seconds for name, seconds in own_collector().get("phases", {}).items()}
 
 
 def forget_peak():
