@@ -18,7 +18,7 @@
 //! address of a candidate, and the worst is that garbage stays for one collection more.
 
 use std::alloc::{Layout, alloc_zeroed};
-use std::cell::UnsafeCell;
+use std::cell::{Cell, UnsafeCell};
 use std::ptr;
 use std::time::{Duration, Instant};
 
@@ -36,10 +36,11 @@ use crate::{frames, hosts, profile};
 /// The order in which a full collection joins the lists: CPython puts younger ones behind the oldest.
 const JOINED: [usize; 3] = [OLD, 0, 1];
 
-/// Lists are put in order when more than one neighbour in so many is.
+/// Lists are put in order when more than one object in so many has a lower address than the one before, and when there are
+/// twice as many objects as the last time.
 const DISORDER_SHARE: usize = 16;
 /// As many objects come first, in the order in which references lead to them: then CPython's own collector finds most
-/// objects after one that refers to them, and does not move them back and forth.
+/// objects after one that refers to them, and does not move them back and forth. Fewer are left as they are.
 const LEADING_OBJECTS: usize = 20_000;
 
 /// Seconds by phase.
@@ -97,16 +98,20 @@ pub struct SuspectType {
 }
 
 /// The list of survivors while CPython disposes of the trash. At a fixed address; empty at all other times.
-pub struct Survivors(UnsafeCell<Header>);
+pub struct Survivors {
+    list: UnsafeCell<Header>,
+    /// How many there were when they were last put in order.
+    ordered: Cell<usize>,
+}
 
 impl Survivors {
     pub const fn new() -> Survivors {
-        Survivors(UnsafeCell::new(Header::new()))
+        Survivors { list: UnsafeCell::new(Header::new()), ordered: Cell::new(0) }
     }
 
     /// The list's head.
     fn head(&self) -> HeaderPtr {
-        HeaderPtr(self.0.get())
+        HeaderPtr(self.list.get())
     }
 
     /// Make the list usable, once it has its place.
@@ -230,11 +235,11 @@ struct Walked {
 }
 
 /// Make every tracked object a candidate; immortal ones go to the permanent generation, as in CPython's own collector (3.12+,
-/// `update_refs`). `None` if there is no memory to list those elsewhere.
+/// `update_refs`). `None` if some have no place: then this collection is CPython's.
 fn walk(state: CollectorState, search: &mut Search<'_>) -> Option<Walked> {
     let mut walked = Walked { elsewhere: Vec::new(), descents: 0, plain: Vec::new() };
     let permanent = state.permanent();
-    let mut is_whole = true;
+    let (mut is_whole, mut all_addresses) = (true, 0);
     for generation in JOINED {
         let mut last = [0, usize::MAX];
         // SAFETY: the GIL is held, and the lists are canonical.
@@ -247,6 +252,7 @@ fn walk(state: CollectorState, search: &mut Search<'_>) -> Option<Walked> {
                     return;
                 }
                 let address: *mut u8 = object.cast();
+                all_addresses |= address.addr();
                 let before = &mut last[end as usize];
                 let is_descent = if end == End::First { address.addr() < *before } else { address.addr() > *before };
                 *before = address.addr();
@@ -261,7 +267,8 @@ fn walk(state: CollectorState, search: &mut Search<'_>) -> Option<Walked> {
             });
         }
     }
-    is_whole.then_some(walked)
+    // Whoever makes objects at odd addresses has an allocator of his own; the tables have no place for them.
+    (is_whole && all_addresses.is_multiple_of(16)).then_some(walked)
 }
 
 /// `_Py_IsImmortal`, Include/object.h, 3.12 and 3.13 on 64 bits.
@@ -339,8 +346,10 @@ pub fn hide_survivors(state: CollectorState, survivors: &Survivors, expects_tras
                 take_trash(search, joined, found.suspects, trash);
                 hidden.take_all(joined);
             }
-            if walked.descents > LEADING_OBJECTS + found.candidates / DISORDER_SHARE {
+            let is_disordered = walked.descents > LEADING_OBJECTS + found.candidates / DISORDER_SHARE;
+            if is_disordered || found.survivors > 2 * survivors.ordered.get().max(LEADING_OBJECTS) {
                 put_in_order(state, search, hidden);
+                survivors.ordered.set(found.survivors);
             }
             state.head(OLD).take_all(trash);
         }
