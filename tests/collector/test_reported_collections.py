@@ -9,7 +9,7 @@ CYCLES = """
 import gc
 gc.disable()
 
-class Node: pass
+class Node: __slots__ = ("me",)
 
 def make(number):
     for _ in range(number):

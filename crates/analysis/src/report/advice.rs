@@ -5,7 +5,7 @@
 //! | nothing collects | collections are off, 100,000 objects or more came since the last, and the heap is within 10 % of its peak |
 //! | freeze | full collections are costly, freed at most 1 % of what they looked at, and leave 10,000 objects or more that are not frozen |
 //! | threshold | young collections are costly, and freed at most 1 % of what the first threshold lets pass |
-//! | cycle | a type makes half or more of the trash of full collections: 10,000 objects and 1,000 a second, or more |
+//! | cycle | a type makes half or more of the trash of full collections, containers aside: 10,000 objects and 1,000 a second, or more |
 //!
 //! Costly: 100 ms or more in all that are 2 % or more of the run; for a full collection also one pause of 100 ms. The first
 //! rule of the table that holds gives the line, except that of *freeze* and *threshold* the one that costs more does. Where
@@ -49,7 +49,7 @@ pub(super) enum Advice<'a> {
     /// A larger first threshold.
     Threshold { collections: u64, cost: Cost, freed: u64, threshold: i64 },
     /// A cycle to break.
-    Cycle { cycle_type: &'a CycleType, share: f64, containers: bool },
+    Cycle { cycle_type: &'a CycleType, share: f64 },
 }
 
 /// What collections cost.
@@ -115,13 +115,13 @@ fn cycle(collector: &CollectorStatus, elapsed_s: f64) -> Option<Advice<'_>> {
     let is_container = |each: &&CycleType| CONTAINERS.contains(&each.type_name.as_str());
     let cycle_type = collector.cycle_types.iter().find(|each| !is_container(each))?;
     let sum = |types: &mut dyn Iterator<Item = &CycleType>| types.fold(0.0, |sum, each| sum + each.objects as f64);
+    let containers = sum(&mut collector.cycle_types.iter().filter(is_container));
     // The list names only the most frequent types: what else was freed belongs to others.
     let all = sum(&mut collector.cycle_types.iter()).max(collector.generations[2].collected as f64);
-    let containers = sum(&mut collector.cycle_types.iter().filter(is_container));
-    let share = cycle_type.objects as f64 / (all - containers);
-    let many = cycle_type.objects >= LEAST_OBJECTS
-        && cycle_type.objects as f64 >= elapsed_s.max(0.0) * LEAST_OBJECTS_PER_SECOND;
-    (many && share >= MOST_OF_TRASH).then_some(Advice::Cycle { cycle_type, share, containers: containers > 0.0 })
+    let objects = cycle_type.objects as f64;
+    let many = objects >= LEAST_OBJECTS as f64 && objects >= elapsed_s.max(0.0) * LEAST_OBJECTS_PER_SECOND;
+    let most = objects >= (all - containers) * MOST_OF_TRASH;
+    (many && most).then_some(Advice::Cycle { cycle_type, share: objects / all })
 }
 
 impl Cost {
@@ -181,13 +181,12 @@ impl Advice<'_> {
                 cost.text(),
                 objects(*freed),
             ),
-            Advice::Cycle { cycle_type, share, containers } => {
+            Advice::Cycle { cycle_type, share } => {
                 let place = cycle_type.site.as_ref().and_then(|site| place_of(site, names));
                 let place = place.map_or(String::new(), |place| format!(", made at {place}"));
-                let aside = if *containers { ", dicts and the like aside" } else { "" };
                 format!(
-                    "Break the cycle of {}{place}: {} of them, {} of what full collections freed{aside}. With a weak \
-                     reference in it they go at once.",
+                    "Break the cycle of {}{place}: {} of them, {} of what full collections freed. With a weak reference in \
+                     it they go at once.",
                     cycle_type.type_name,
                     count(cycle_type.objects),
                     percent(*share),

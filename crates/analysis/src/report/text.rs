@@ -111,7 +111,9 @@ impl Line {
     /// The line as a paragraph: wrapped at `columns`, later lines indented by `indent` blanks.
     pub(super) fn wrap(&self, columns: usize, indent: usize, color: bool) -> String {
         let indent = " ".repeat(indent.min(columns / 2));
-        let options = textwrap::Options::new(columns).subsequent_indent(&indent);
+        // A file's name is found again only in one piece, hyphens or not.
+        let whole = textwrap::WordSplitter::NoHyphenation;
+        let options = textwrap::Options::new(columns).subsequent_indent(&indent).word_splitter(whole);
         // textwrap measures display width and skips escape codes, so painted text wraps like plain text.
         textwrap::fill(&paint(&self.0, color), options).replace(GLUE, " ")
     }

@@ -4,6 +4,7 @@ use heapkeeper_record::{CollectorStatus, CycleType, GenerationStatus, PauseStatu
 use proptest::prelude::*;
 
 use crate::report::tests::{any_site, any_text, frame, plain, site, typical as program, with_entry};
+use crate::report::{Style, render};
 
 /// A generation without survivors' figures; its pauses are of the given buckets.
 pub(in crate::report) fn generation(collections: u64, collected: u64, pauses: &[(usize, u64)]) -> GenerationStatus {
@@ -189,6 +190,18 @@ fn files_of_one_name_are_told_apart() {
         text.contains("heapkeeper's full ones found mostly 7 View (api/views.py:3), 7 View (web/views.py:3). Pauses"),
         "{text}"
     );
+}
+
+#[test]
+fn a_name_with_hyphens_stays_in_one_line() {
+    for columns in 80..100 {
+        let status = with(|collector| {
+            let made = site(1, 1.0, vec![frame("f", "/home/ada/a-shop-of-many-hyphens.py", 3, "")]);
+            collector.cycle_types = vec![in_cycles("View", 7, Some(made))];
+        });
+        let text = render(&status, Style { columns, color: false });
+        assert!(text.contains("(a-shop-of-many-hyphens.py:3)"), "{text}");
+    }
 }
 
 #[test]
