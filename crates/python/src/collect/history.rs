@@ -165,7 +165,8 @@ pub fn status(state: CollectorState, seat: Option<(&History, Mode)>, reason: Opt
     let phases = history.map(|history| history.phases).unwrap_or_default();
     CollectorStatus {
         mode: mode.to_owned(),
-        reason,
+        // Another interpreter's, where there is a seat in this one.
+        reason: reason.filter(|_| seat.is_none()),
         generations,
         phases: PhaseStatus {
             walk_s: phases.walk.as_secs_f64(),
