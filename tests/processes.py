@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import sysconfig
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,3 +80,52 @@ class Driver:
         assert reported.stderr.startswith(plain.stderr)
         assert "heapkeeper" in reported.stderr[len(plain.stderr) :].splitlines()[0]
         return plain
+
+
+ON_OUR_HEAP = """\
+import heapkeeper
+allocator = heapkeeper.status()["allocator"]
+if allocator["name"] != "heapkeeper":
+    raise SystemExit(f"not on our heap: {allocator}")
+"""
+
+
+class Run:
+    """Runs a program and holds what came of it."""
+
+    def __call__(
+        self,
+        program: str,
+        *,
+        heapkeeper: str | None = "on",
+        flags: tuple[str, ...] = (),
+        environment: dict[str, str] | None = None,
+        arguments: tuple[str, ...] = (),
+        status: int = 0,
+        check_heap: bool = True,
+        quiet: bool = True,
+        timeout_s: float = 300,
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs a program; asserts its exit status and, if `quiet`, that nothing came on stderr. `heapkeeper=None` runs it plain."""
+        variables = {name: value for name, value in os.environ.items() if not name.startswith(("HEAPKEEPER", "PYTHON"))}
+        variables |= environment or {}
+        if heapkeeper is not None:
+            variables["HEAPKEEPER"] = heapkeeper
+        code = textwrap.dedent(program)
+        if check_heap and heapkeeper is not None:
+            code = ON_OUR_HEAP + code
+        answer = subprocess.run(
+            [sys.executable, *flags, "-c", code, *arguments],
+            env=variables,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout_s,
+            stdin=subprocess.DEVNULL,
+        )
+        assert answer.returncode == status, (
+            f"exit status {answer.returncode}\n{answer.stdout[-2000:]}\n{answer.stderr[-4000:]}"
+        )
+        if quiet:
+            assert answer.stderr == ""
+        return answer
