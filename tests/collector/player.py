@@ -1,0 +1,74 @@
+"""Plays generated programs in this process and prints what came of each, a JSON array a line: seed, digest of its log, and the log if asked for.
+
+    python player.py [options] FIRST LAST      the programs of these seeds, one after the other
+    python player.py [options] --operations    the one program on standard input, as JSON
+
+The first line says which allocator and which collector the programs ran on.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import random
+import sys
+import warnings
+
+import kinds
+import programs
+import world
+
+POOL = 300
+
+
+def pool(seed):
+    """Objects of all kinds that are older than the programs, many of them tied to each other."""
+    draw = random.Random(seed)
+    makers = list(kinds.MAKERS.values())
+    made = []
+    for number in range(POOL):
+        first, second = (draw.choice(made) if made and draw.random() < 0.3 else None for _ in range(2))
+        made.append(draw.choice(makers)(number + 1_000_000, first, second))
+    for _ in range(POOL):
+        kinds.link(draw.choice(made), draw.choice(made))
+    return made
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--install", metavar="MODE", help="install heap and collector now, when the pool is there")
+    parser.add_argument("--whole", action="store_true", help="collect what was there before the program as well")
+    parser.add_argument("--pool", type=int, default=0, metavar="SEED", help="seed of the older objects")
+    parser.add_argument("--logs", action="store_true", help="print the logs, not their digests alone")
+    parser.add_argument("--operations", action="store_true", help="read a program")
+    parser.add_argument("seeds", nargs="*", type=int)
+    options = parser.parse_args()
+
+    warnings.simplefilter("ignore")
+    # A thread goes on until it waits, and no other begins before.
+    sys.setswitchinterval(1000)
+    kinds.FINALIZERS["object"] = lambda instance: None
+    older = pool(options.pool)
+    import heapkeeper
+
+    if options.install:
+        heapkeeper.install(gc=options.install, profile="off")
+    from heapkeeper import gc as collector
+
+    print(json.dumps([heapkeeper.status()["allocator"]["name"], collector.mode()]), flush=True)
+    if options.operations:
+        todo = [(0, [tuple(each) for each in json.load(sys.stdin)])]
+    else:
+        todo = ((seed, programs.program(seed)) for seed in range(options.seeds[0], options.seeds[1] + 1))
+    for seed, operations in todo:
+        kinds.LOG.clear()
+        world.World(older, options.whole).play(operations)
+        log = list(kinds.LOG)
+        digest = hashlib.sha256("\n".join(log).encode()).hexdigest()[:16]
+        print(json.dumps([seed, digest, log] if options.logs else [seed, digest]), flush=True)
+    # What is left of the older objects is finalized by nobody: how an interpreter ends is tested elsewhere.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

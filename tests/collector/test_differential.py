@@ -1,0 +1,72 @@
+"""A few hundred generated programs under CPython's collector and ours; differential.py runs more of them."""
+
+import sys
+
+import differential
+import pytest
+
+sys.path.insert(0, str(differential.HERE))
+
+HUNDREDS = range(0, 400, differential.HUNDRED)
+
+
+@pytest.mark.parametrize("against", ["heapkeeper", "verify"])
+@pytest.mark.parametrize("first", HUNDREDS)
+def test_programs_log_the_same(first, against):
+    failure = differential.compare(sys.executable, against, first, first + differential.HUNDRED - 1)
+    assert failure is None, differential.explain(sys.executable, against, failure.seed, show=False)
+
+
+def test_programs_are_repeatable():
+    """Else a difference would say nothing."""
+    for first in HUNDREDS:
+        assert differential.compare(sys.executable, "cpython", first, first + 19) is None
+
+
+def test_a_difference_is_found_and_made_small(monkeypatch):
+    """With a player that leaves a collection out when a program holds a certain operation."""
+    import programs
+
+    whole = programs.program(0)
+    needle = whole[len(whole) // 2]
+
+    def both(python, mode, setting, arguments, stdin=""):
+        import json
+
+        holds = needle in [tuple(each) for each in json.loads(stdin)]
+        return tuple(
+            differential.Run(0, "", [[0, str(holds and side), []]], ["heapkeeper", name])
+            for side, name in enumerate(("cpython", mode))
+        )
+
+    monkeypatch.setattr(differential, "both", both)
+    assert differential.smaller("", "heapkeeper", differential.Setting.of(0), whole) == [needle]
+
+
+def test_programs_do_what_they_are_for():
+    """Every operation, every kind of object and every deed occurs, and what is to be observed happens often."""
+    import programs
+
+    operations = [operation for seed in range(400) for operation in programs.program(seed)]
+    assert {name for _, name, *_ in operations} == set(programs.OPERATIONS)
+    logs = []
+    for first in HUNDREDS:
+        setting = differential.Setting.of(first)
+        run = differential.play(sys.executable, "cpython", setting, ["--logs", str(first), str(first + 99)])
+        logs += [line for _, _, log in run.lines for line in log]
+    for event, least in {
+        "finalized ": 1000,
+        "called back ": 500,
+        "freed ": 5000,
+        "closed ": 100,
+        "callback ": 1000,
+        "unraisable: ": 50,
+        "collected inside: ": 100,
+        "finalizer called ": 20,
+        "in a thread: ": 20,
+        "saved ": 20,
+        "referrers ": 50,
+    }.items():
+        assert sum(line.startswith(event) for line in logs) > least, event
+    collected = [int(line.split()[1]) for line in logs if line.startswith("collected ") and line[10:].isdigit()]
+    assert sum(number > 0 for number in collected) > 300
