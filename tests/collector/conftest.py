@@ -11,9 +11,8 @@ from processes import Run
 MODES = ("cpython", "heapkeeper", "verify")
 
 ON_THE_COLLECTOR = """\
-from heapkeeper import gc as collector
-if collector.mode() != {mode!r}:
-    raise SystemExit(f"not under {mode}: {{collector.mode()}}")
+if heapkeeper.status()["collector"]["mode"] != {mode!r}:
+    raise SystemExit(f"not under {mode}: {{heapkeeper.status()['collector']}}")
 """
 
 

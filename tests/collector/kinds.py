@@ -375,7 +375,7 @@ MAKERS = {
     "frozenset": lambda number, first, second: frozenset(_items(number, first, second)),
     "tuple": lambda number, first, second: (Tag(number), first, second),
     "atomic tuple": lambda number, first, second: ("text", number),
-    "nested tuple": lambda number, first, second: (("outer", ("inner", number)), (first,), ()),
+    "tuple of dict": lambda number, first, second: ({"tag": Tag(number)}, [first], ()),
     "plain": Plain,
     "slotted": Slotted,
     "bare": Bare,
@@ -449,6 +449,14 @@ else:
     MAKERS.update((name, _list) for name in without)
 
 
+def apart(value):
+    """A value as a tuple or dict may hold it: no tuple or dict by itself.
+
+    A tuple of tuples of atoms is untracked from the inside; how many collections that takes depends on the order of CPython's list.
+    """
+    return [value] if type(value) in (tuple, dict) else value
+
+
 def link(holder, target):
     """Makes `holder` refer to `target`; does nothing where its kind can not."""
     if isinstance(holder, (list, collections.deque)):
@@ -457,7 +465,7 @@ def link(holder, target):
         if _hashable(target):
             holder.add(target)
     elif isinstance(holder, dict):
-        holder[f"link {len(holder)}"] = target
+        holder[f"link {len(holder)}"] = apart(target)
     elif isinstance(holder, types.GeneratorType):
         if not holder.gi_running and holder.gi_frame is not None:
             # A generator that was not started yet takes nothing but None.

@@ -57,6 +57,10 @@ def program(seed):
     chosen = sorted(draw.sample(range(len(makers)), draw.choice((2, 4, 8, 16, len(makers)))))
     finalized = makers.index("finalized")
     operations = []
+    if draw.random() < 0.4:
+        operations.append((-1, "alone", 0, 0, 0))
+    if draw.random() < 0.15:
+        operations.append((-1, "bare", 0, 0, 0))
     for index, name in enumerate(draw.choices(names, weights, k=draw.choice((15, 30, 60, 90, 150)))):
         first, second, third = (draw.randrange(1 << 16) for _ in range(3))
         if name in ("make", "ring"):

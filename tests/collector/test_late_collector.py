@@ -38,8 +38,7 @@ collect = gc.collect
 seen = []
 gc.callbacks.append(lambda phase, info: seen.append((phase, info["generation"])))
 heapkeeper.install(gc={mode!r}, profile="off")
-from heapkeeper import gc as collector
-print(collector.mode(), gc.callbacks == [gc.callbacks[0]])
+print(heapkeeper.status()["collector"]["mode"], gc.callbacks == [gc.callbacks[0]])
 new = [ring(Node, 10) for _ in range(2000)]
 for index in range(1000):
     old[index].new, new[index].old = new[index], old[index]
@@ -75,9 +74,8 @@ installing.me = installing
 del installing
 ring(Node, 10)
 print(gc.collect() > 0, nodes())
-from heapkeeper import gc as collector
 ring(Node, 10)
-print(collector.mode(), gc.collect() > 0, nodes())
+print(heapkeeper.status()["collector"]["mode"], gc.collect() > 0, nodes())
 """,
         heapkeeper=None,
     ).stdout
@@ -146,7 +144,7 @@ def test_installing_again_changes_nothing(run, our_mode):
 import gc, heapkeeper
 gc.callbacks.append(lambda phase, info: print(phase))
 print(heapkeeper.install(), heapkeeper.install(gc="cpython"), heapkeeper.install(gc="heapkeeper"))
-print(collector.mode())
+print(heapkeeper.status()["collector"]["mode"])
 gc.collect()
 """,
     ).stdout
@@ -165,13 +163,12 @@ class Node:
     pass
 
 def work(number):
-    from heapkeeper import gc as collector
-    gc.collect()
+        gc.collect()
     for _ in range(number):
         node = Node()
         node.me = node
     del node
-    return collector.mode(), gc.collect() >= number, sum(type(each) is Node for each in gc.get_objects())
+    return heapkeeper.status()["collector"]["mode"], gc.collect() >= number, sum(type(each) is Node for each in gc.get_objects())
 
 if __name__ == "__main__":
     kept = [Node() for _ in range(10)]

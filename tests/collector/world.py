@@ -1,7 +1,8 @@
 """The world that a generated program lives in: its roots, its operations, and what its finalizers and callbacks do.
 
-Every event goes to `kinds.LOG`: never an address, an id or a time. The finalizers of one collection touch each their own keys, so that a program's
-log says no more about their order than the order of its lines.
+Every event goes to `kinds.LOG`: never an address, an id or a time. The order in which a collection finalizes and frees is that of CPython's list of
+objects, which nobody promises and our collector changes. So a log is compared without the order of what happens inside one collection, and a program
+is of one of two kinds: either what its finalizers do comes out the same in any order, or just one of them does anything, which may be all.
 """
 
 import contextvars
@@ -11,10 +12,9 @@ import sys
 import threading
 import types
 import weakref
-from collections import Counter
 
 import kinds
-from kinds import LOG, Plain, ProgramError, Tag, link, unlink
+from kinds import LOG, Plain, ProgramError, Tag, apart, link, unlink
 
 SLOTS = 12
 RING = 5
@@ -79,7 +79,11 @@ class World:
         self.callbacks, self.threads = [], []
         self.values, self.keys = weakref.WeakValueDictionary(), weakref.WeakKeyDictionary()
         self.members = weakref.WeakSet()
-        self.stats = self.types = None
+        self.stats, self.types = None, {}
+        self.is_bare = False
+        """Whether no callback is there but the program's own ones."""
+        self.doer = None
+        """Where only one finalizer or callback does anything: its number, or 0 as long as nobody was chosen. Else None."""
 
     # The run.
 
@@ -87,13 +91,19 @@ class World:
         """Runs a program from an empty world to an empty world."""
         kinds.FINALIZERS["object"] = self.finalized
         sys.unraisablehook = self.unraisable
-        gc.enable()
-        gc.set_threshold(50, 3, 3)
-        gc.collect()
-        if not self.whole:
+        gc.set_threshold(0)
+        # Nested tuples are untracked from the inside, one level a collection in the worst order of the list.
+        for _ in range(6):
+            gc.collect()
+        if self.whole:
+            self.types = self.census(None)
+        else:
             gc.freeze()
+        gc.callbacks.append(self.phase)
         self.stats = gc.get_stats()
-        self.types = self.census(None) if self.whole else Counter()
+        gc.enable()
+        gc.collect()
+        gc.set_threshold(50, 3, 3)
         try:
             self.some(operations)
         finally:
@@ -122,6 +132,7 @@ class World:
 
     def end(self):
         LOG.append("end")
+        gc.set_threshold(0)
         gc.set_debug(0)
         gc.enable()
         for thread in self.threads:
@@ -140,14 +151,16 @@ class World:
             self.made.clear()
             self.deeds.clear()
         self.snapshot(0, 0, 0, 0)
-        for callback in self.callbacks:
-            gc.callbacks.remove(callback)
+        gc.callbacks.clear()
         self.callbacks.clear()
-        callback = None
         for left in (self.references, self.values, self.keys, self.members):
             left.clear()
         LOG.append(f"after it: {gc.collect()} {len(gc.callbacks)} {len(gc.garbage)}")
         sys.unraisablehook = sys.__unraisablehook__
+
+    def phase(self, phase, info):
+        """There from the start: for a collection without any callback CPython makes no dict, which would count."""
+        LOG.append(f"phase {phase} {list(info.items())}")
 
     def unraisable(self, caught):
         LOG.append(f"unraisable: {caught.exc_type.__name__} {caught.exc_value} {(caught.err_msg or '').split(' <')[0]}")
@@ -207,20 +220,43 @@ class World:
             LOG.append(f"referrers {self.referring(self.slots[argument % SLOTS])}")
         elif deed == "freeze":
             gc.freeze()
+            self.types = {}
         elif deed == "disable":
             gc.disable()
         elif deed == "enable":
             gc.enable()
-        elif deed == "threshold":
+        elif deed == "threshold" and not self.is_bare:
             gc.set_threshold(5 + argument % 50, 1 + argument % 3, 1 + argument % 4)
         elif deed == "count":
-            LOG.append(f"count {gc.get_count()} {gc.isenabled()} {gc.get_threshold()}")
+            LOG.append(f"count {gc.isenabled()} {gc.get_threshold()} {None if self.is_bare else gc.get_count()}")
 
+    # The first ones come out the same in any order.
     DEEDS = (
-        *("resurrect", "resurrect", "resurrect through another", "refer to itself weakly", "unlink", "track"),
-        *("raise", "make", "make trash", "drop a root", "collect", "allocate", "look", "census", "referrers"),
+        *(
+            "raise",
+            "make",
+            "make trash",
+            "collect",
+            "allocate",
+            "resurrect",
+            "refer to itself weakly",
+            "unlink",
+            "track",
+        ),
+        *("resurrect through another", "drop a root", "look", "census", "referrers"),
         *("freeze", "disable", "enable", "threshold", "count"),
     )
+    IN_ANY_ORDER = 9
+
+    # Operations that say what kind of program it is.
+
+    def alone(self, number, first, second, third):
+        self.doer = 0
+
+    def bare(self, number, first, second, third):
+        self.is_bare = True
+        gc.set_threshold(0)
+        gc.callbacks.remove(self.phase)
 
     # Operations. Each takes the number of what it makes, and three numbers.
 
@@ -255,9 +291,9 @@ class World:
         self.slots[first % SLOTS], self.slots[second % SLOTS] = self.slots[second % SLOTS], None
 
     def copy_to_container(self, number, first, second, third):
-        """Containers that may be untracked, or tracked late."""
-        items = self.slots[first % SLOTS], self.slots[second % SLOTS]
-        made = (tuple(items), dict(enumerate(items)), [*items], {"only": items[0]}, (1, (2, items)))[third % 5]
+        """Containers that may be untracked, or tracked late; see kinds.apart() for what they do not hold."""
+        items = apart(self.slots[first % SLOTS]), apart(self.slots[second % SLOTS])
+        made = (tuple(items), dict(enumerate(items)), [*items], {"only": items[0]})[third % 4]
         self.slots[number % SLOTS] = made
         LOG.append(f"tracked {gc.is_tracked(made)}")
 
@@ -338,10 +374,14 @@ class World:
         self.do(deed, number, argument)
 
     def deed(self, number, first, second, third):
-        """Decides what a finalizer or a callback will do: that of the object in a slot, or that of an operation."""
+        """Decides what a finalizer or a callback of a weak reference will do: that of the object in a slot, or of an operation."""
         target = self.slots[first % SLOTS]
         key = int(target.tag) if isinstance(getattr(target, "tag", None), Tag) and first % 3 else second % (number + 20)
-        self.deeds[key] = self.DEEDS[second % len(self.DEEDS)], third
+        if self.doer is None:
+            self.deeds[key] = [self.DEEDS[second % self.IN_ANY_ORDER], third]
+        elif self.doer in (0, key):
+            self.doer = key
+            self.deeds[key] = [self.DEEDS[second % len(self.DEEDS)], third]
 
     def collect(self, number, first, second, third):
         generation = (2, 2, 2, 1, 0)[first % 5]
@@ -369,7 +409,8 @@ class World:
 
     def snapshot(self, number, first, second, third):
         """All there is to see."""
-        LOG.append(f"count {gc.get_count()} threshold {gc.get_threshold()} enabled {gc.isenabled()}")
+        count = gc.get_count()
+        LOG.append(f"count {None if self.is_bare else count} threshold {gc.get_threshold()} enabled {gc.isenabled()}")
         now = gc.get_stats()
         LOG.append(f"stats {[[a[k] - b[k] for k in a] for a, b in zip(now, self.stats, strict=True)]}")
         LOG.append(f"slots {[self.describe(each) for each in self.slots]}")
@@ -387,6 +428,8 @@ class World:
         LOG.append(f"referents {sorted(type(each).__name__ for each in gc.get_referents(self.slots[first % SLOTS]))}")
 
     def thresholds(self, number, first, second, third):
+        if self.is_bare:
+            return
         gc.set_threshold((0, 5, 10, 20, 50, 200)[first % 6], 1 + second % 4, (0, 1, 2, 3)[third % 4])
 
     def switch(self, number, first, second, third):
@@ -397,16 +440,16 @@ class World:
 
     def freeze(self, number, first, second, third):
         gc.freeze()
+        self.types = {}
 
     def unfreeze(self, number, first, second, third):
         if not self.whole:
             gc.unfreeze()
-            LOG.append(f"frozen {gc.get_freeze_count()}")
-            gc.collect()
+            LOG.append(f"frozen {gc.get_freeze_count()} collected {gc.collect()}")
             gc.freeze()
 
     def callback(self, number, first, second, third):
-        deed = (None, None, *self.DEEDS[6:])[second % 17] if third % 2 else None
+        deed = self.DEEDS[second % len(self.DEEDS)] if third % 2 else None
 
         def called(phase, info):
             LOG.append(f"callback {number} {phase} {list(info.items())}")
@@ -493,11 +536,17 @@ class World:
         return "+"
 
     def census(self, generation):
-        return Counter(type(each).__name__ for each in gc.get_objects(generation))
+        # No Counter: it asks abstract classes, whose caches are objects.
+        found = {}
+        for each in gc.get_objects(generation):
+            name = type(each).__name__
+            found[name] = found.get(name, 0) + 1
+        return found
 
     def difference(self, found):
-        found.subtract(self.types)
-        return sorted(item for item in found.items() if item[1])
+        names = sorted(found.keys() | self.types.keys())
+        differences = [(name, found.get(name, 0) - self.types.get(name, 0)) for name in names]
+        return " ".join(f"{name}:{number:+}" for name, number in differences if number)
 
     def referring(self, value):
         """Types of what refers to a value: the program's, not the library's."""
