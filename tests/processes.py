@@ -127,5 +127,5 @@ class Run:
             f"exit status {answer.returncode}\n{answer.stdout[-2000:]}\n{answer.stderr[-4000:]}"
         )
         if quiet:
-            assert answer.stderr == ""
+            assert answer.stderr == "", answer.stderr[-4000:]
         return answer

@@ -449,12 +449,13 @@ else:
     MAKERS.update((name, _list) for name in without)
 
 
-def apart(value):
-    """A value as a tuple or dict may hold it: no tuple or dict by itself.
+def apart(value, kinds=(tuple, dict)):
+    """A value as a tuple may hold it, which is no tuple or dict by itself; with `kinds=(dict,)`, as a dict may.
 
     A tuple of tuples of atoms is untracked from the inside; how many collections that takes depends on the order of CPython's list.
+    (A dict of tuples of atoms takes one: CPython looks at all tuples first.)
     """
-    return [value] if type(value) in (tuple, dict) else value
+    return [value] if type(value) in kinds else value
 
 
 def link(holder, target):
@@ -465,7 +466,7 @@ def link(holder, target):
         if _hashable(target):
             holder.add(target)
     elif isinstance(holder, dict):
-        holder[f"link {len(holder)}"] = apart(target)
+        holder[f"link {len(holder)}"] = apart(target, (dict,))
     elif isinstance(holder, types.GeneratorType):
         if not holder.gi_running and holder.gi_frame is not None:
             # A generator that was not started yet takes nothing but None.

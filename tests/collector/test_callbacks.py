@@ -63,7 +63,7 @@ gc.callbacks.clear()
 gc.collect()
 print(gc.callbacks)
 lists = [each for each in gc.get_objects() if isinstance(each, list)]
-print(sum(any(getattr(item, "__module__", "").startswith("heapkeeper") for item in each if callable(item)) for each in lists))
+print(sum(any(str(getattr(item, "__module__", "")).startswith("heapkeeper") for item in each if callable(item)) for each in lists))
 print([type(each).__name__ for each in gc.get_referrers(gc.callbacks)])
 """
     )

@@ -142,6 +142,7 @@ def test_installing_again_changes_nothing(run, our_mode):
         our_mode,
         """
 import gc, heapkeeper
+gc.disable()
 gc.callbacks.append(lambda phase, info: print(phase))
 print(heapkeeper.install(), heapkeeper.install(gc="cpython"), heapkeeper.install(gc="heapkeeper"))
 print(heapkeeper.status()["collector"]["mode"])
@@ -163,7 +164,9 @@ class Node:
     pass
 
 def work(number):
-        gc.collect()
+    import heapkeeper
+
+    gc.collect()
     for _ in range(number):
         node = Node()
         node.me = node

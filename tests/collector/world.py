@@ -79,7 +79,11 @@ class World:
         self.callbacks, self.threads = [], []
         self.values, self.keys = weakref.WeakValueDictionary(), weakref.WeakKeyDictionary()
         self.members = weakref.WeakSet()
-        self.stats, self.types = None, {}
+        self.stats = None
+        self.older = {}
+        """How many objects of each type were there before the program."""
+        self.types = {}
+        """The same of those in the generations, to leave out of what is written down."""
         self.is_bare = False
         """Whether no callback is there but the program's own ones."""
         self.doer = None
@@ -95,8 +99,10 @@ class World:
         # Nested tuples are untracked from the inside, one level a collection in the worst order of the list.
         for _ in range(6):
             gc.collect()
+        if self.whole or any(name == "unfreeze" for _, name, *_ in operations):
+            self.older = self.census(None)
         if self.whole:
-            self.types = self.census(None)
+            self.types = self.older
         else:
             gc.freeze()
         gc.callbacks.append(self.phase)
@@ -292,8 +298,13 @@ class World:
 
     def copy_to_container(self, number, first, second, third):
         """Containers that may be untracked, or tracked late; see kinds.apart() for what they do not hold."""
-        items = apart(self.slots[first % SLOTS]), apart(self.slots[second % SLOTS])
-        made = (tuple(items), dict(enumerate(items)), [*items], {"only": items[0]})[third % 4]
+        items = self.slots[first % SLOTS], self.slots[second % SLOTS]
+        made = (
+            tuple(map(apart, items)),
+            {index: apart(item, (dict,)) for index, item in enumerate(items)},
+            [*items],
+            {"only": apart(items[0], (dict,))},
+        )[third % 4]
         self.slots[number % SLOTS] = made
         LOG.append(f"tracked {gc.is_tracked(made)}")
 
@@ -445,8 +456,10 @@ class World:
     def unfreeze(self, number, first, second, third):
         if not self.whole:
             gc.unfreeze()
+            self.types = self.older
             LOG.append(f"frozen {gc.get_freeze_count()} collected {gc.collect()}")
             gc.freeze()
+            self.types = {}
 
     def callback(self, number, first, second, third):
         deed = self.DEEDS[second % len(self.DEEDS)] if third % 2 else None
