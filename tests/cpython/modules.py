@@ -51,7 +51,11 @@ THIN = """
     test_list test_dict test_gc test_weakref test_finalization test_tracemalloc test_fork1 test_json test_thread
     test__interpreters|test__xxsubinterpreters"""
 
-SUBSETS = {"full": " ".join(FAMILIES.values()), "quick": QUICK, "thin": THIN}
+# What the collector of cycles shows itself in.
+GC = """
+    test_gc test_weakref test_weakset test_finalization test_generators test_coroutines test_asyncgen test_threading test_io test_asyncio"""
+
+SUBSETS = {"full": " ".join(FAMILIES.values()), "quick": QUICK, "thin": THIN, "gc": GC}
 
 # regrtest's `-u`: no network, no gigabytes, no sound. `walltime` is younger than 3.10.
 RESOURCES = ("subprocess", "cpu", "decimal", "walltime")

@@ -7,6 +7,7 @@ every difference has a row in known-differences.tsv and every module really ran 
     python tests/cpython/run.py                          every interpreter found, every module (`make test-cpython`)
     python tests/cpython/run.py --subset quick           a few minutes an interpreter
     python tests/cpython/run.py --only test_gc test_os   some modules
+    python tests/cpython/run.py --gc verify --subset gc  with our collector, or checked against CPython's own, in every process
     python tests/cpython/run.py --write-docs             also writes docs/cpython-tests.md
 
 Outputs, verdicts and process records stay in build/cpython-tests/VERSION/.
@@ -68,8 +69,9 @@ class Result:
 class Bench:
     """Runs modules of one interpreter."""
 
-    def __init__(self, interpreter: Interpreter, python: Path, preload: Path, sources: str):
+    def __init__(self, interpreter: Interpreter, python: Path, preload: Path, sources: str, collector: str | None):
         self.interpreter, self.python, self.preload, self.sources = interpreter, python, preload, sources
+        self.collector = collector
         self.folder = RESULTS / interpreter.series
         self.stand_in_folder = self.folder / "stand-ins"
         installed = modules.installed(python)
@@ -81,13 +83,13 @@ class Bench:
         folder = self.folder / module
         folder.mkdir(parents=True, exist_ok=True)
         files = {part: folder / f"{side}.{part}" for part in ("cases", "out", "starts", "log")}
-        for path in files.values():
+        for path in [*files.values(), *folder.glob(f"{side}.heapkeeper-verify-*")]:
             path.unlink(missing_ok=True)
         temporary = tempfile.mkdtemp(prefix="cpt")
         environment = interpreters.clean_environment()
         environment |= {"LD_PRELOAD": str(self.preload), "STARTS_LOG": str(files["starts"]), "TMPDIR": temporary}
         if side.startswith("ours"):
-            environment["HEAPKEEPER"] = f"log={files['log']}"
+            environment["HEAPKEEPER"] = ",".join([f"log={files['log']}", *gc_setting(self.collector)])
         command = [self.python, HERE / "recorder.py", files["cases"], "-v", "--timeout", str(modules.CASE_TIMEOUT_S)]
         command += ["-u", modules.resources(self.interpreter.version)]
         targets = [module]
@@ -102,6 +104,8 @@ class Bench:
         )
         found, reasons = verdicts.read(files["cases"])
         found[PROCESS] = verdicts.ending(code, timed_out)
+        for path in Path(temporary).rglob("heapkeeper-verify-*.json"):
+            shutil.move(path, folder / f"{side}.{path.name}")
         shutil.rmtree(temporary, ignore_errors=True)
         outcome = Outcome(found, reasons, time.monotonic() - began)
         census = starts.census(files["starts"], files["log"], self.python) if side.startswith("ours") else None
@@ -141,6 +145,8 @@ class Bench:
         result.census = asdict(census)
         if census.on_heap == 0:
             result.trouble = "no process ran on our heap"
+        if found := list((self.folder / module).glob("ours*.heapkeeper-verify-*")):
+            result.trouble = f"collections differ from CPython's in {len(found)} processes: {found[0]}"
         if result.cases == 1 and plain.verdicts[PROCESS] not in (verdicts.ending(0, False), verdicts.NO_TESTS):
             result.trouble = f"the module did not run under plain python: {plain.verdicts[PROCESS]}"
         self.file(module).write_text(json.dumps(asdict(result), indent=1))
@@ -155,6 +161,11 @@ class Bench:
             return None
         result = Result(**json.loads(self.file(module).read_text()))
         return result if result.sources == self.sources else None
+
+
+def gc_setting(mode: str | None) -> list[str]:
+    """What the environment of our side says of the collector."""
+    return [f"gc={mode}"] if mode else []
 
 
 def run_group(
@@ -221,6 +232,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--subset", choices=sorted(modules.SUBSETS), default="full", help="which modules (default: full)"
     )
+    parser.add_argument(
+        "--gc",
+        choices=("cpython", "heapkeeper", "verify"),
+        help="the collector on our side (default: heapkeeper's own default)",
+    )
     parser.add_argument("--only", nargs="+", metavar="MODULE", help="these modules instead of a subset")
     parser.add_argument("-j", "--jobs", type=int, default=2, metavar="N", help="modules at a time (default: 2)")
     parser.add_argument(
@@ -253,7 +269,7 @@ def run_interpreter(
     """Everything under one interpreter; its chapter, and whether nothing in it is unexplained."""
     name = None if options.project == PROJECT else f"{interpreter.series}-other"
     python = interpreters.ensure(interpreter, name=name, project=options.project)
-    bench = Bench(interpreter, python, preload, sources)
+    bench = Bench(interpreter, python, preload, sources, options.gc)
     names = options.only or modules.SUBSETS[options.subset].split()
     present, absent = modules.resolve(names, bench.available)
     if options.only and absent:
@@ -274,7 +290,9 @@ def run_interpreter(
     is_clean = all(is_explained(interpreter, result, known) for result in results)
     if options.subset == "full" and not options.only:
         chapter.black = run_black(interpreter, options, sources)
-        is_clean &= chapter.black["same"] and chapter.black["on_heap"] > 0
+        is_clean &= (
+            chapter.black["same"] and chapter.black["on_heap"] > 0 and not chapter.black["differing_collections"]
+        )
         print(document.black_line(chapter), flush=True)
     return chapter, is_clean
 
@@ -295,7 +313,8 @@ def run_black(interpreter: Interpreter, options: argparse.Namespace, sources: st
     )
     files = black_stdlib.files(black_stdlib.library_of(python), tests=False)
     with tempfile.TemporaryDirectory() as folder:
-        found = asdict(black_stdlib.compare(python, files, options.jobs, Path(folder))) | {"sources": sources}
+        compared = black_stdlib.compare(python, files, options.jobs, Path(folder), gc_setting(options.gc))
+        found = asdict(compared) | {"sources": sources}
     kept.write_text(json.dumps(found, indent=1))
     return found
 
@@ -307,7 +326,7 @@ def main() -> int:
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     known = verdicts.read_known(HERE / "known-differences.tsv")
     preload = starts.build(RESULTS)
-    sources = interpreters.fingerprint(options.project)
+    sources = " ".join([interpreters.fingerprint(options.project), *gc_setting(options.gc)])
     report: list[document.Chapter] = []
     all_explained = True
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +30,8 @@ class Comparison:
     on_heap: int
     processes: int
     """As heapkeeper's log counts them, black's workers included where they were started, not forked."""
+    differing_collections: int
+    """Processes that found a collection to differ from CPython's: with `gc=verify` only."""
 
 
 def files(library: Path, *, tests: bool) -> list[Path]:
@@ -59,16 +62,30 @@ def blacken(
     )
 
 
-def compare(python: Path, sources: list[Path], workers: int, folder: Path) -> Comparison:
-    """Both sides over the same files of the standard library; `folder` takes the copies and heapkeeper's log."""
+def compare(python: Path, sources: list[Path], workers: int, folder: Path, settings: Iterable[str] = ()) -> Comparison:
+    """Both sides over the same files of the standard library; `folder` takes the copies and heapkeeper's log.
+
+    `settings` are further ones for HEAPKEEPER.
+    """
     library = library_of(python)
     log = folder / "black.log"
     log.unlink(missing_ok=True)
     plain = blacken(python, library, sources, workers, {}, folder / "plain")
-    ours = blacken(python, library, sources, workers, {"HEAPKEEPER": f"log={log}"}, folder / "ours")
+    found = folder / "found"
+    shutil.rmtree(found, ignore_errors=True)
+    found.mkdir()
+    variables = {"HEAPKEEPER": ",".join([f"log={log}", *settings]), "TMPDIR": str(found)}
+    ours = blacken(python, library, sources, workers, variables, folder / "ours")
     allocators = [line.split("\t")[2] for line in log.read_text().splitlines()] if log.exists() else []
     changed = sum((library / path).read_bytes() != content for path, content in ours[2].items())
-    return Comparison(len(sources), changed, plain == ours, allocators.count("heapkeeper"), len(allocators))
+    return Comparison(
+        len(sources),
+        changed,
+        plain == ours,
+        allocators.count("heapkeeper"),
+        len(allocators),
+        len(list(found.glob("heapkeeper-verify-*"))),
+    )
 
 
 def library_of(python: Path) -> Path:
