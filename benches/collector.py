@@ -116,13 +116,6 @@ def columns(runs):
     return {name: [run[name] for run in runs] for name in runs[0]} if runs else {}
 
 
-def phases_of(collections):
-    """Seconds of each phase, on average over some collections."""
-    names = dict.fromkeys(name for collection in collections for name in collection["phases"])
-    mean = {name: sum(each["phases"].get(name, 0) for each in collections) / len(collections) for name in names}
-    return {name: float(f"{mean[name]:.4g}") for name in names}
-
-
 # --- the workloads ---
 
 
@@ -155,8 +148,8 @@ def heaps(entrants, python, rounds, kind, objects):
             "first_s": told["first"]["s"],
             "again_s": [collection["s"] for collection in told["repeated"]],
             "replaced_s": told["replaced"]["s"],
-            "first_phases": phases_of([told["first"]]),
-            "again_phases": phases_of(told["repeated"]),
+            "first_phases": told["phases"]["first"],
+            "again_phases": told["phases"]["repeated"],
         }
 
     def shown(told):
@@ -182,7 +175,7 @@ def garbage(entrants, python, rounds, objects):
         return {
             "objects": told["objects"],
             "again_s": [collection["s"] for collection in told["collections"]],
-            "again_phases": phases_of(told["collections"]),
+            "again_phases": told["phases"],
         }
 
     def shown(told):

@@ -250,8 +250,9 @@ def test_our_collector_does_the_same_and_says_where_the_time_went():
         for key in (OWN, BASE)
     )
     assert own["replaced"]["found"] == base["replaced"]["found"] > 0
-    assert own["first"]["phases"]
-    assert 0 < sum(own["first"]["phases"].values()) <= own["first"]["s"]
+    assert own["phases"]["first"].keys() == own["phases"]["repeated"].keys()
+    assert 0 < sum(own["phases"]["first"].values()) <= own["first"]["s"]
+    assert base["phases"] == {"first": {}, "repeated": {}}
 
 
 def test_a_tenth_of_the_objects_is_replaced():
@@ -302,13 +303,15 @@ def test_the_memory_of_a_collection_and_its_phases_are_measured():
         "collecting.own_collector = lambda: {'mode': 'heapkeeper', 'phases': seconds}\n"
         "gc.disable()\n"
         "gc.callbacks.append(collect)\n"
-        "print(json.dumps([collecting.collection(), collecting.collected_by()]))\n"
+        "phases = collecting.Phases()\n"
+        "both = [collecting.collection(), collecting.collection()]\n"
+        "print(json.dumps([both, phases.each(2), phases.each(), collecting.collected_by()]))\n"
     )
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, cwd=collector.PROGRAMS, capture_output=True, text=True, check=True)
-    collection, collected_by = json.loads(done.stdout)
-    assert 15 < collection["scratch_mib"] < 20
-    assert collection["phases"] == {"mark": 2.0}
+    collections, each, since, collected_by = json.loads(done.stdout)
+    assert all(15 < collection["scratch_mib"] < 20 for collection in collections)
+    assert (each, since) == ({"mark": 2.0}, {"mark": 0.0})
     assert collected_by == "heapkeeper"
 
 

@@ -27,9 +27,21 @@ def collected_by():
     return "heapkeeper" if own_collector().get("mode") == "heapkeeper" else sys.implementation.name
 
 
-def phases():
-    """Seconds that each phase of our collections has taken so far; empty where the collector is another's."""
-    return {name.removesuffix("_s"): seconds for name, seconds in own_collector().get("phases", {}).items()}
+class Phases:
+    """Where the time of our collections goes. Asking reads the whole heap's tables: never right before what is timed."""
+
+    def __init__(self):
+        self.so_far = self.all()
+
+    @staticmethod
+    def all():
+        """Seconds that each phase has taken in this process; empty where the collector is another's."""
+        return {name.removesuffix("_s"): seconds for name, seconds in own_collector().get("phases", {}).items()}
+
+    def each(self, collections=1):
+        """Seconds that each phase took in each of some collections, on average: those since this was last asked."""
+        earlier, self.so_far = self.so_far, self.all()
+        return {name: significant((self.so_far[name] - earlier[name]) / collections) for name in self.so_far}
 
 
 def forget_peak():
@@ -40,20 +52,19 @@ def forget_peak():
     return False
 
 
-def collection(generation=2):
-    """One collection: its seconds, what it found, the memory that it took meanwhile (null: unknown), seconds by phase."""
-    earlier, can_tell, resident = phases(), forget_peak(), resident_mib()
+def timed(generation=2):
+    """Seconds of one collection, and what it found."""
     began = time.perf_counter()
     found = gc.collect(generation)
-    seconds = time.perf_counter() - began
+    return time.perf_counter() - began, found or 0
+
+
+def collection():
+    """A full collection: its seconds, what it found, and the memory that it took meanwhile (null: unknown)."""
+    can_tell, resident = forget_peak(), resident_mib()
+    seconds, found = timed()
     scratch = max(peak_resident_mib() - resident, 0) if can_tell else None
-    later = phases()
-    return {
-        "s": significant(seconds),
-        "found": found or 0,
-        "scratch_mib": scratch and round(scratch, 2),
-        "phases": {name: significant(later[name] - earlier.get(name, 0)) for name in later},
-    }
+    return {"s": significant(seconds), "found": found, "scratch_mib": scratch and round(scratch, 2)}
 
 
 def significant(number):

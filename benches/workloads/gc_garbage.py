@@ -57,13 +57,12 @@ def main():
 
     random.seed(count)
     gc.disable()
-    collecting.phases()
     gc.collect()
-    timed = []
+    phases, collections = collecting.Phases(), []
     for _ in range(repeats):
         kind(count)
-        timed.append(collecting.collection())
-    collecting.finish(kind=words[0], objects=count, collections=timed)
+        collections.append(collecting.collection())
+    collecting.finish(kind=words[0], objects=count, collections=collections, phases=phases.each(repeats))
 
 
 if __name__ == "__main__":

@@ -190,14 +190,16 @@ def main():
 
     random.seed(count)
     gc.disable()
-    collecting.phases()  # Imports what it needs before anything is built.
     gc.collect(2 if settled else 0)
+    phases = collecting.Phases()
     heap = kind(count)
 
     resident_mib = collecting.resident_mib()
     first = collecting.collection()
+    spent = {"first": phases.each()}
     repeated = [collecting.collection() for _ in range(repeats)]
     lasting_mib = collecting.resident_mib() - resident_mib
+    spent["repeated"] = phases.each(repeats)
     objects, tracked_bytes = collecting.tracked()
     heap.replace(count // 10)
     replaced = collecting.collection()
@@ -211,6 +213,7 @@ def main():
         first=first,
         repeated=repeated,
         replaced=replaced,
+        phases=spent,
     )
 
 

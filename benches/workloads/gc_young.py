@@ -38,7 +38,7 @@ def young(times):
     spent, kept = 0.0, []
     for _ in range(times):
         kept.append(young_objects(BATCH))
-        spent += collecting.collection(0)["s"]
+        spent += collecting.timed(0)[0]
     return spent / (times * BATCH) * 1e9
 
 
@@ -49,7 +49,7 @@ def middle(times):
         for _ in range(BATCHES):
             kept.append([[] for _ in range(BATCH)])
             gc.collect(0)
-        spent += collecting.collection(1)["s"]
+        spent += collecting.timed(1)[0]
     return spent / (times * BATCH * BATCHES) * 1e9
 
 
@@ -85,7 +85,6 @@ def main():
 
     random.seed(1)
     gc.disable()
-    collecting.phases()
     old = Records(objects // Records.objects_each)
     gc.collect()
     gc.collect()
