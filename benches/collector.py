@@ -1,10 +1,10 @@
 """CPython's collector and ours: measures both under the same interpreter, keeps the figures, and writes the page.
 `make bench-gc` runs this.
 
-    .venv/bin/python benches/collector.py                           everything but the largest heaps: a quarter of an hour
+    .venv/bin/python benches/collector.py                           all but the largest heaps, in a quarter of an hour
     .venv/bin/python benches/collector.py --quick                   a look in two minutes; nothing is written
-    .venv/bin/python benches/collector.py --workloads recycled --sizes 10
-                                                                    some workloads and sizes; the others keep their figures
+    .venv/bin/python benches/collector.py --workloads recycled shuffled trees pointers fresh --sizes 10
+                                                                    these workloads and sizes; the others keep their figures
     .venv/bin/python benches/collector.py --python A B pypy3        other interpreters
     .venv/bin/python benches/collector.py --render                  the page again, from the figures kept
 
@@ -34,8 +34,10 @@ import timing
 RECORD = page.RESULTS / "gc.json"
 SCRIPT = "benches/collector.py"
 PROGRAMS = rivals.BENCHES / "workloads"
+# What decides the figures: heapkeeper, and the workloads.
+SOURCES = (*machine.MEASURED_SOURCES, "benches/workloads", "benches/service.py")
 ROUNDS = 3
-# Millions of objects. Ten take as long as all the others together: `--sizes 10`.
+# Millions of objects. Ten take nearly as long as all the others together: `--sizes 10`.
 SIZES = (0.1, 1, 3)
 QUICK_SIZES = (0.1, 0.3)
 # After the first. CPython's own cost does not change any more from the second on.
@@ -270,7 +272,7 @@ def measure_all(chosen, record):
             timing.say(f"  {rival.label}: {rival.missing or 'takes part'}")
         entry = record["interpreters"].setdefault(name, {"parts": {}})
         entry["interpreter"] = about
-        facts = {"commit": machine.commit(), "heapkeeper": about["heapkeeper"], "versions": {}}
+        facts = {"commit": machine.commit(SOURCES), "heapkeeper": about["heapkeeper"], "versions": {}}
         for workload in chosen.workloads:
             if workload == "pyperformance" and about["implementation"] != "CPython":
                 continue

@@ -322,6 +322,26 @@ def test_young_collections_are_timed_in_every_way_the_page_shows():
     assert told["full_collections"] >= 0
 
 
+def test_what_is_measured_is_what_the_page_shows(provenance):
+    """Every workload but pyperformance, small, through the record and onto the page."""
+    entrants = rivals.collectors(sys.executable, "CPython", True)
+    load = service.Load(objects=3_000, warm_up=20, requests=100, rate=200, seconds=0.2)
+    measured = {
+        "fresh 20000": collector.heaps(entrants, sys.executable, 1, "fresh", 20_000),
+        "garbage": collector.garbage(entrants, sys.executable, 1, 600),
+        "young": collector.young(entrants, sys.executable, 1, 6_000),
+        "service": collector.web_service(entrants, sys.executable, 1, load),
+    }
+    assert [result["missing"] for result in measured.values()] == [{}] * 4
+    about = {"implementation": "CPython", "version": "3.12.1", "compiler": "GCC", "optimized": True, "shared": True}
+    facts = provenance("python benches/collector.py", {})
+    parts = {name: {**facts, "result": json.loads(json.dumps(result))} for name, result in measured.items()}
+    text = collector_page.page({"interpreters": {"CPython 3.12.1": {"interpreter": about, "parts": parts}}})
+    assert "–" not in "".join(row(text, "fresh, settled") + row(text, "pairs of instances"))
+    assert text.count("| not measured | – |") == 9
+    assert "walk" in text.partition("### Where the time goes")[2]
+
+
 def test_the_service_answers_whatever_its_load():
     load = service.Load(objects=3_000, warm_up=20, requests=100, rate=200, seconds=0.5)
     told = service.run(rival(BASE), sys.executable, load)
