@@ -58,7 +58,7 @@ METHOD = """\
 - The heaps, of records with a list, a dict and a tuple where nothing else is said:
 {heaps}
 - **Memory**: what the resident size grows by at most during a collection, by the kernel's high-water mark, as a share of the
-  bytes of all tracked objects (`sys.getsizeof`). What lasts is the resident size after the repeated collections, less that
+  bytes of all tracked objects (`sys.getsizeof`); numbers, strings and dicts of such are not tracked. What lasts is the resident size after the repeated collections, less that
   before the first.
 - **Garbage** (`gc_garbage.py`): a heap of nothing else is made with automatic collection off, then collected, four times. All
   collectors have to find the same number of objects.
@@ -201,10 +201,11 @@ def memory_section(sized):
         if memory:
             objects_mib = memory["tracked_bytes"] / 2**20
             scratch = f"{mib(memory['scratch_mib'])} ({figures.scratch_share(memory) * 100:.1f} %)"
-            rows.append([label, mib(objects_mib), scratch, f"{memory['lasting_mib']:.1f} MiB"])
+            resident_mib = figures.median(result, case(OWN, settled), "resident_mib")
+            rows.append([label, mib(resident_mib), mib(objects_mib), scratch, f"{memory['lasting_mib']:.1f} MiB"])
     if not rows:
         return []
-    head = ["", "tracked objects", "most during a collection", "after"]
+    head = ["", "the process", "tracked objects", "most during a collection", "after"]
     return [f"### Memory that heapkeeper's collector takes, {count(page_size(sized))} objects", table(head, rows)]
 
 

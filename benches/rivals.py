@@ -115,7 +115,7 @@ NO_GC_OPTION = "this heapkeeper has no --gc"
 @functools.cache
 def collectors(python, implementation, installed):
     """An interpreter's own collector on its own heap and on ours, and our collector."""
-    own = Rival("cpython", "CPython's", "pymalloc", collects=implementation.lower())
+    own = Rival("cpython", f"{implementation}'s", "pymalloc", collects=implementation.lower())
     if implementation != "CPython":
         return [own]
     missing = "" if installed else "not installed for this interpreter: make build"
