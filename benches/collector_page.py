@@ -58,8 +58,8 @@ METHOD = """\
 - The heaps, of records with a list, a dict and a tuple where nothing else is said:
 {heaps}
 - **Memory**: what the resident size grows by at most during a collection, by the kernel's high-water mark, as a share of the
-  bytes of all tracked objects (`sys.getsizeof`); numbers, strings and dicts of such are not tracked. What lasts is the resident size after the repeated collections, less that
-  before the first.
+  bytes of all tracked objects (`sys.getsizeof`). Numbers, strings, and dicts of nothing else are not among these. What lasts
+  is the resident size after the repeated collections, less that before the first.
 - **Garbage** (`gc_garbage.py`): a heap of nothing else is made with automatic collection off, then collected, four times. All
   collectors have to find the same number of objects.
 - **Young collections** (`gc_young.py`) beside {old} old objects: asked for with 700 objects in generation 0, or ten times as

@@ -97,7 +97,8 @@ class Connection(asyncio.Protocol):
 
 def figures():
     """What the process says of itself."""
-    counted = [generation["collections"] for generation in gc.get_stats()] if hasattr(gc, "callbacks") else []
+    generational = sys.implementation.name == "cpython"
+    counted = [generation["collections"] for generation in gc.get_stats()] if generational else []
     return {
         "collections": counted,
         "peak_rss_mib": round(collecting.peak_resident_mib(), 1),
