@@ -236,7 +236,7 @@ fn promote_all<M: ObjectModel>(model: &mut M, oldest: Generation) -> Found {
                 });
             }
             model.collector_mut().pace.survived(oldest, candidates);
-            Found { counted: Counted { candidates, assumed: 0 }, marked: Marked::default(), trash: 0, listed }
+            Found { counted: Counted { candidates, ..Counted::default() }, marked: Marked::default(), trash: 0, listed }
         },
     )
 }

@@ -41,6 +41,8 @@ pub(crate) struct Counted {
     pub(crate) candidates: usize,
     /// Objects taken as held from elsewhere for want of room.
     pub(crate) assumed: usize,
+    /// OS pages of counters that were used.
+    pub(crate) pages: usize,
 }
 
 /// The table of large counts: pairs of an object's address and its count, sorted by address. Lies in the stack's memory,
@@ -107,8 +109,10 @@ impl Large {
 /// Counters of other objects are 0.
 pub(crate) fn count<G: Graph>(graph: &G, search: &Search<'_>) -> Counted {
     let mut large = Large::new(search.stack);
-    let mut candidates = 0;
+    let (mut candidates, mut pages, mut last_page) = (0, 0, usize::MAX);
     search.visit_unreached(|place, address| {
+        pages += usize::from(place.counter_page() != last_page);
+        last_page = place.counter_page();
         // SAFETY: candidates are alive.
         let object = unsafe { G::at(address) };
         candidates += 1;
@@ -122,7 +126,7 @@ pub(crate) fn count<G: Graph>(graph: &G, search: &Search<'_>) -> Counted {
     if large.length > 0 {
         count_large(graph, search, &mut large);
     }
-    Counted { candidates, assumed: large.refused }
+    Counted { candidates, assumed: large.refused, pages }
 }
 
 /// Decide for the large refcounts that came out as zero.
@@ -177,7 +181,7 @@ pub(crate) fn count_list<G: Graph>(graph: &G, scratch: &Scratch, length: usize) 
     for i in 0..large.length {
         counters.put(large.address(i), LISTED + u16::from(large.count(i) > 0));
     }
-    Counted { candidates: length, assumed: large.refused }
+    Counted { candidates: length, assumed: large.refused, pages: 0 }
 }
 
 struct SubtractWrapping<'a, G> {

@@ -172,9 +172,9 @@ impl<'a> Search<'a> {
         self.space.parts().iter().map(count).sum()
     }
 
-    /// Memory that the search took beside the heap, at most, without what the caller gave it.
+    /// Memory that the search took beside the heap, without what the caller gave it.
     pub fn scratch_bytes(&self) -> usize {
-        self.space.scratch_bytes(self.counted.candidates) + self.marked.deepest * size_of::<*mut u8>()
+        self.space.scratch_bytes(self.counted.pages) + self.marked.deepest * size_of::<*mut u8>()
     }
 
     /// Candidates that are unreached, in the order of addresses.

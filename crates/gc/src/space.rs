@@ -23,6 +23,8 @@ pub(crate) const WORD_BYTES: usize = GRANULE_BYTES * WORD_GRANULES;
 const CHUNK_BYTES: usize = 1 << 20;
 const CHUNK_WORDS: usize = CHUNK_BYTES / WORD_BYTES; // 1024
 const CHUNK_COUNTERS: usize = CHUNK_BYTES / MIN_OBJECT_BYTES; // 32768
+/// An OS page, on most machines.
+const PAGE_BYTES: usize = 4096;
 /// Counters that fit a word of memory.
 const COUNTERS_A_WORD: usize = size_of::<u64>() / size_of::<u16>();
 
@@ -138,6 +140,12 @@ impl Place<'_> {
         unsafe { self.part.counters.add(self.granule / (MIN_OBJECT_BYTES / GRANULE_BYTES)).write(value) }
     }
 
+    /// The OS page that its counter lies on, in its table.
+    #[inline(always)]
+    pub(crate) fn counter_page(self) -> usize {
+        self.granule / (MIN_OBJECT_BYTES / GRANULE_BYTES) / (PAGE_BYTES / size_of::<u16>())
+    }
+
     /// In the order of the sweep.
     #[inline(always)]
     pub(crate) fn position(self) -> usize {
@@ -179,23 +187,18 @@ impl<'a> Space<'a> {
         }
     }
 
-    /// Memory that the inside tables take, at most, with so many candidates counted.
-    pub(crate) fn scratch_bytes(&self, counted: usize) -> usize {
+    /// Memory that the inside tables take, with so many pages of counters used.
+    pub(crate) fn scratch_bytes(&self, counter_pages: usize) -> usize {
         /// Words of bits on a page of memory, which is taken as a whole.
-        const PAGE_WORDS: usize = 4096 / size_of::<u64>();
-        const PAGE_COUNTERS: usize = 4096 / size_of::<u16>();
+        const PAGE_WORDS: usize = PAGE_BYTES / size_of::<u64>();
         let part = &self.inside;
-        let (mut pages, mut counted_pages) = (0, 0);
+        let mut pages = 0;
         for first in part.words().step_by(PAGE_WORDS) {
             let page = first..part.end_word.min(first + PAGE_WORDS);
             // SAFETY: within the tables.
             pages += usize::from(page.into_iter().any(|word| unsafe { part.candidates_word(word) != 0 }));
         }
-        if counted > 0 {
-            // A page of bits stands for 4 MiB of heap, whose counters fill 64 pages.
-            counted_pages = (pages * PAGE_WORDS * WORD_GRANULES / 2 / PAGE_COUNTERS).min(counted);
-        }
-        (2 * pages + counted_pages) * 4096
+        (2 * pages + counter_pages) * PAGE_BYTES
     }
 
     /// Make a candidate of the object at `address`; false if there is no table for it.

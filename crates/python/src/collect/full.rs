@@ -18,7 +18,7 @@
 //! address of a candidate, and the worst is that garbage stays for one collection more.
 
 use std::alloc::{Layout, alloc_zeroed};
-use std::cell::{Cell, UnsafeCell};
+use std::cell::{Cell, RefCell, UnsafeCell};
 use std::ptr;
 use std::time::{Duration, Instant};
 
@@ -150,12 +150,12 @@ pub fn after_fork_in_child() {
     LOCK.reset();
 }
 
-/// Run `work` on a search over all that the interpreter tracks, done as far as to know the trash. `None` if there is no
-/// memory for its tables.
+/// Run `work` on a search over all that the interpreter tracks, done as far as to know the trash. `after_roots` sees it when
+/// what no root leads to is unreached, and says whether to count that. `None` if there is no memory for its tables.
 fn with_search<R>(
     state: CollectorState,
     found: &mut Found,
-    wants_count: bool,
+    after_roots: impl FnOnce(&Search<'_>) -> bool,
     work: impl FnOnce(&mut Search<'_>, Walked, &mut Found) -> R,
 ) -> Option<R> {
     let range = hosts::range()?;
@@ -169,7 +169,7 @@ fn with_search<R>(
         // For objects elsewhere; longer-lived than the search.
         let mut memory = Box::default();
         let mut search = tables.search(range.stats().held_bytes, Outside::NONE);
-        let result = search_with(state, &mut search, &mut memory, found, wants_count, work);
+        let result = search_with(state, &mut search, &mut memory, found, after_roots, work);
         let (has_counted, deepest) = search.used();
         tables.end_search(has_counted, deepest);
         result
@@ -181,7 +181,7 @@ fn search_with<'a, R>(
     search: &mut Search<'a>,
     memory: &'a mut Box<[u64]>,
     found: &mut Found,
-    wants_count: bool,
+    after_roots: impl FnOnce(&Search<'_>) -> bool,
     work: impl FnOnce(&mut Search<'a>, Walked, &mut Found) -> R,
 ) -> Option<R> {
     let mut clock = Clock::start();
@@ -199,7 +199,7 @@ fn search_with<'a, R>(
     clock.lap(&mut found.phases.roots);
     found.unrooted = search.unreached();
     // Few are counted in no time, and then known for certain.
-    found.is_counted = wants_count || found.unrooted < search.candidates() / COUNTED_SHARE;
+    found.is_counted = after_roots(search) || found.unrooted < search.candidates() / COUNTED_SHARE;
     if found.unrooted > 0 && found.is_counted {
         search.count(&objects);
         clock.lap(&mut found.phases.count);
@@ -323,50 +323,63 @@ const COUNTED_SHARE: usize = 16;
 /// With `expects_trash`, what no root leads to is not counted but left to CPython as it is.
 pub fn hide_survivors(state: CollectorState, survivors: &Survivors, expects_trash: bool) -> Option<Found> {
     let mut found = Found::default();
-    with_search(state, &mut found, !expects_trash, |search, walked, found| {
-        let mut clock = Clock::start();
-        let untracked = untrack_plain(search, &walked.plain);
-        clock.lap(&mut found.phases.untrack);
-        let mut trash = Header::new();
-        let trash = HeaderPtr(&raw mut trash);
-        // SAFETY: a fresh head, used within this function.
-        unsafe { trash.clear() };
-        let hidden = survivors.head();
-        let joined = state.head(OLD);
-        // SAFETY: the GIL is held; all heads are different lists.
-        unsafe {
-            JOINED[1..].iter().for_each(|generation| joined.take_all(state.head(*generation)));
-            found.suspects = search.unreached();
-            found.survivors = search.candidates() - untracked - found.suspects;
-            note_types(search, &mut found.types);
-            if found.survivors < found.suspects {
-                take_survivors(search, hidden);
-                trash.take_all(joined);
-            } else {
-                take_trash(search, joined, found.suspects, trash);
-                hidden.take_all(joined);
+    with_search(
+        state,
+        &mut found,
+        |_| !expects_trash,
+        |search, walked, found| {
+            let mut clock = Clock::start();
+            let untracked = untrack_plain(state, search, &walked.plain);
+            clock.lap(&mut found.phases.untrack);
+            let mut trash = Header::new();
+            let trash = HeaderPtr(&raw mut trash);
+            // SAFETY: a fresh head, used within this function.
+            unsafe { trash.clear() };
+            let hidden = survivors.head();
+            let joined = state.head(OLD);
+            // SAFETY: the GIL is held; all heads are different lists.
+            unsafe {
+                JOINED[1..].iter().for_each(|generation| joined.take_all(state.head(*generation)));
+                found.suspects = search.unreached();
+                found.survivors = search.candidates() - untracked - found.suspects;
+                note_types(search, &mut found.types);
+                if found.survivors < found.suspects {
+                    take_survivors(search, hidden);
+                    trash.take_all(joined);
+                } else {
+                    take_trash(search, joined, found.suspects, trash);
+                    hidden.take_all(joined);
+                }
+                let is_disordered = walked.descents > LEADING_OBJECTS + found.candidates / DISORDER_SHARE;
+                if is_disordered || found.survivors > 2 * survivors.ordered.get().max(LEADING_OBJECTS) {
+                    put_in_order(state, search, hidden);
+                    survivors.ordered.set(found.survivors);
+                }
+                state.head(OLD).take_all(trash);
             }
-            let is_disordered = walked.descents > LEADING_OBJECTS + found.candidates / DISORDER_SHARE;
-            if is_disordered || found.survivors > 2 * survivors.ordered.get().max(LEADING_OBJECTS) {
-                put_in_order(state, search, hidden);
-                survivors.ordered.set(found.survivors);
-            }
-            state.head(OLD).take_all(trash);
-        }
-        clock.lap(&mut found.phases.order);
-    })?;
+            clock.lap(&mut found.phases.order);
+        },
+    )?;
     Some(found)
 }
 
-/// Visit all candidates, and what our search calls trash among them, without changing anything but for immortal objects.
-/// Whether there was memory for the search.
+/// Visit all candidates, what our search calls trash among them, and what is alive though no root leads to it, without changing
+/// anything but for immortal objects. Whether there was memory for the search.
 pub fn visit_trash(
     state: CollectorState,
     mut candidate: impl FnMut(*mut PyObject),
     mut trash: impl FnMut(*mut PyObject),
+    mut unrooted: impl FnMut(*mut PyObject),
 ) -> bool {
-    with_search(state, &mut Found::default(), true, |search, _, _| {
+    let left = RefCell::new(Vec::new());
+    let after_roots = |search: &Search<'_>| {
+        search.for_each_unreached(|address| left.borrow_mut().push(address));
+        true
+    };
+    with_search(state, &mut Found::default(), after_roots, |search, _, _| {
         search.for_each_reached(|address| candidate(address.cast()));
+        let left = left.borrow();
+        left.iter().filter(|address| !search.is_unreached(**address)).for_each(|address| unrooted(address.cast()));
         search.for_each_unreached(|address| {
             candidate(address.cast());
             trash(address.cast());
@@ -375,19 +388,41 @@ pub fn visit_trash(
     .is_some()
 }
 
-/// Stop tracking those that need not be tracked. Returns how many these were.
-fn untrack_plain(search: &mut Search<'_>, plain: &[*mut PyObject]) -> usize {
-    let mut untracked = 0;
-    for object in plain {
-        let address: *mut u8 = object.cast();
-        // A repeated sweep notes objects twice. Roots that are no candidates may be plain as well.
-        // SAFETY: found alive by the search; no Python code has run since.
-        if search.is_candidate(address) && unsafe { untrack_if_plain(*object) } {
-            search.remove(address);
-            untracked += 1;
+/// Stop tracking what need not be tracked: tuples first, as CPython does, then dicts, which may hold such tuples. Returns how
+/// many these were.
+///
+/// A tuple of tuples may take one collection more or less than under CPython, which depends on the order of its list; so may
+/// an old dict of new tuples.
+fn untrack_plain(state: CollectorState, search: &mut Search<'_>, plain: &[*mut PyObject]) -> usize {
+    // SAFETY: the GIL is held; whatever is asked is alive, for no Python code has run since the search.
+    unsafe {
+        let is_dict = |object: *mut PyObject| ffi::PyDict_CheckExact(object) != 0;
+        let mut untracked = 0;
+        // A repeated sweep notes objects twice.
+        let mut untrack = |object: *mut PyObject| {
+            if search.is_candidate(object.cast()) && !search.is_unreached(object.cast()) && untrack_if_plain(object) {
+                search.remove(object.cast());
+                untracked += 1;
+            }
+            untracked
+        };
+        let mut tuples = 0;
+        plain.iter().filter(|object| !is_dict(**object)).for_each(|object| tuples = untrack(*object));
+        plain.iter().filter(|object| is_dict(**object)).for_each(|object| {
+            untrack(*object);
+        });
+        if tuples > 0 {
+            // Dicts that were made together with them.
+            for generation in [0, 1] {
+                state.head(generation).for_each(|header| {
+                    if is_dict(header.object()) {
+                        untrack(header.object());
+                    }
+                });
+            }
         }
+        untracked
     }
-    untracked
 }
 
 /// Move the `left` unreached objects of the list `joined` to the list `trash`, in their order.

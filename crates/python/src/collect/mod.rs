@@ -16,6 +16,7 @@
 //! list.rs     CPython's linked lists
 //! state.rs    CPython's collector state
 //! verify.rs   what CPython's own search finds, compared
+//! traverse.rs types that say something wrong of their references
 //! history.rs  what collections did, for reports
 //! ```
 //! With any `gc.DEBUG_*` flag set, CPython searches for itself: its messages speak of its own lists.
@@ -26,6 +27,7 @@ mod history;
 mod list;
 mod seat;
 mod state;
+mod traverse;
 mod verify;
 
 use std::time::Instant;
@@ -60,6 +62,8 @@ pub struct Seat {
     history: History,
     /// When the collection that runs began, and in which thread.
     running: Option<(Instant, libc::pthread_t)>,
+    /// Whether ours is the only entry of the list that CPython calls: see `seat.rs`.
+    is_alone: bool,
 }
 
 /// The phases that CPython tells of.
@@ -93,11 +97,12 @@ impl Seat {
                 if is_full {
                     self.after_full();
                 }
-                if let Some((started, _)) = self.running.take() {
+                if let Some((started, _)) = self.running {
                     self.history.note(generation, started.elapsed());
                 }
                 // SAFETY: by the caller's word.
                 unsafe { self.forward(arguments) };
+                self.running = None;
             }
         }
     }
@@ -109,7 +114,7 @@ impl Seat {
                     self.history.searched(found);
                 }
             }
-            Mode::Verify => self.verification.begin(self.state),
+            Mode::Verify => self.state.uncounted(|| self.verification.begin(self.state)),
         }
     }
 
@@ -124,7 +129,7 @@ impl Seat {
         }
         self.survivors.come_back(self.state);
         if self.mode == Mode::Verify {
-            let (compared, difference) = self.verification.end();
+            let (compared, difference) = self.state.uncounted(|| self.verification.end());
             self.history.compared += u64::from(compared);
             if let Some(difference) = difference {
                 self.history.differences += 1;

@@ -4,6 +4,10 @@
 //! of the first, and passes on to the second. It belongs to the interpreter then, which drops it at its end, and with it
 //! the capsule that owns the [`Seat`].
 //!
+//! A seat may be taken while a collection runs, by a finalizer or a callback: that collection is CPython's then, and ends
+//! without us. If it is in the middle of calling the program's callbacks, those behind the one that installs us are called
+//! from our list: see [`sit`].
+//!
 //! `gc.get_objects`, `gc.get_referrers` and `gc.freeze` put the survivors back first if a finalizer calls them while CPython
 //! disposes. Their method table is static data of the interpreter, shared by all interpreters of the process.
 
@@ -71,6 +75,7 @@ pub unsafe fn take(mode: Mode) -> Result<(), String> {
         }
         let state = CollectorState::current();
         check(state, module.0).map_err(|what| format!("this CPython's {what} is not where its headers say"))?;
+        replace_exec(module.0);
         replace_method(
             module.0,
             c"get_objects",
@@ -98,6 +103,7 @@ unsafe fn sit(state: CollectorState, mode: Mode) -> Result<(), String> {
             verification: Verification::default(),
             history: History::default(),
             running: None,
+            is_alone: false,
         });
         seat.survivors.clear();
         let seat = Box::into_raw(seat);
@@ -112,8 +118,16 @@ unsafe fn sit(state: CollectorState, mode: Mode) -> Result<(), String> {
             seats.push(SeatPtr(seat));
         }
         let entry = Owned(ffi::PyCFunction_New(&raw mut ENTRY, owner.0));
-        let list = ffi::PyList_New(0);
-        if entry.0.is_null() || list.is_null() || ffi::PyList_Append(list, entry.0) != 0 {
+        // The program's callbacks stand behind the entry for as long as it takes to get through the list once: in the middle
+        // of that, CPython goes on with the next place of whatever list it finds.
+        let list = ffi::PyList_GetSlice(state.callbacks(), 0, ffi::PyList_GET_SIZE(state.callbacks()));
+        let placed = !entry.0.is_null()
+            && !list.is_null()
+            && match ffi::PyList_GET_SIZE(list) {
+                0 => ffi::PyList_Append(list, entry.0) == 0,
+                _ => ffi::PyList_SetItem(list, 0, ffi::Py_NewRef(entry.0)) == 0,
+            };
+        if !placed {
             ffi::Py_XDECREF(list);
             ffi::PyErr_Clear();
             return Err(no_memory());
@@ -136,6 +150,10 @@ unsafe extern "C" fn entry(capsule: *mut PyObject, arguments: *mut *mut PyObject
     unsafe {
         let seat: *mut Seat = ffi::PyCapsule_GetPointer(capsule, ptr::null()).cast();
         if !seat.is_null() && count == 2 {
+            let list = (*seat).state.callbacks();
+            if ffi::PyList_GET_SIZE(list) > 1 && !std::mem::replace(&mut (*seat).is_alone, true) {
+                ffi::PyList_SetSlice(list, 1, ffi::PyList_GET_SIZE(list), ptr::null_mut());
+            }
             let is_start = ffi::PyUnicode_CompareWithASCIIString(*arguments, c"start".as_ptr()) == 0;
             (*seat).called(if is_start { Phase::Start } else { Phase::Stop }, arguments);
         }
@@ -230,10 +248,6 @@ unsafe fn check(state: CollectorState, module: *mut PyObject) -> Result<(), &'st
         {
             return Err("collector state");
         }
-        if state.is_collecting() {
-            // Installed by a finalizer or a callback: let that collection end as it began.
-            return Err("collection in progress");
-        }
         check_lists(state)
     }
 }
@@ -296,6 +310,45 @@ unsafe fn replace_method(
         }
         let seat = (&raw mut (*table).ml_meth).cast::<*mut c_void>();
         original.store(seat.replace(ours.cast_mut()), Relaxed);
+    }
+}
+
+/// What makes the contents of the module `gc`, null until replaced.
+static EXEC: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
+
+/// A program may import `gc` anew: then the new module's `callbacks` must be the program's list and not ours.
+///
+/// # Safety
+/// `module` is `gc`; the GIL is held.
+unsafe fn replace_exec(module: *mut PyObject) {
+    // SAFETY: by the caller's word; the definition and its slots are static data of the interpreter.
+    unsafe {
+        let definition = ffi::PyModule_GetDef(module);
+        if definition.is_null() || (*definition).m_slots.is_null() || !EXEC.load(Relaxed).is_null() {
+            ffi::PyErr_Clear();
+            return;
+        }
+        let mut slot = (*definition).m_slots;
+        while (*slot).slot != 0 && (*slot).slot != ffi::Py_mod_exec {
+            slot = slot.add(1);
+        }
+        if (*slot).slot == ffi::Py_mod_exec {
+            EXEC.store((*slot).value, Relaxed);
+            (*slot).value = exec as *mut c_void;
+        }
+    }
+}
+
+unsafe extern "C" fn exec(module: *mut PyObject) -> c_int {
+    // SAFETY: called by the interpreter with the GIL held; a function of this kind was stored.
+    unsafe {
+        let original: unsafe extern "C" fn(*mut PyObject) -> c_int = transmute(EXEC.load(Relaxed));
+        let Some(seat) = current() else { return original(module) };
+        let state = (*seat).state;
+        let ours = state.replace_callbacks((*seat).callbacks);
+        let result = original(module);
+        state.replace_callbacks(ours);
+        result
     }
 }
 

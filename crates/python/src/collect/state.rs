@@ -60,6 +60,18 @@ impl CollectorState {
         unsafe { self.in_generation::<c_int>(generation, Layout::get().gc_count).read() }
     }
 
+    /// What `work` allocates and frees does not count.
+    pub fn uncounted<R>(self, work: impl FnOnce() -> R) -> R {
+        let count: *mut c_int = self.in_generation(0, Layout::get().gc_count);
+        // SAFETY: see the struct.
+        unsafe {
+            let before = count.read();
+            let result = work();
+            count.write(before);
+            result
+        }
+    }
+
     pub fn is_enabled(self) -> bool {
         // SAFETY: see the struct.
         unsafe { self.field::<c_int>(Layout::get().gc_enabled).read() != 0 }
@@ -69,11 +81,6 @@ impl CollectorState {
     pub fn debug(self) -> c_int {
         // SAFETY: see the struct.
         unsafe { self.field::<c_int>(Layout::get().gc_debug).read() }
-    }
-
-    pub fn is_collecting(self) -> bool {
-        // SAFETY: see the struct.
-        unsafe { self.field::<c_int>(Layout::get().gc_collecting).read() != 0 }
     }
 
     /// No collection is running: for the child of a fork, whose collecting thread is gone.

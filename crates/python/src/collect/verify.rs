@@ -10,7 +10,7 @@
 //! collection is not compared.
 
 use std::collections::HashSet;
-use std::ffi::CStr;
+use std::ffi::{CStr, c_int};
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::ptr;
@@ -20,6 +20,7 @@ use pyo3_ffi::{self as ffi, Py_ssize_t, PyObject};
 use crate::collect::full;
 use crate::collect::list::HeaderPtr;
 use crate::collect::state::{CollectorState, OLD};
+use crate::collect::traverse;
 
 /// Objects of a difference that are described.
 const DESCRIBED: usize = 100;
@@ -28,6 +29,7 @@ const DESCRIBED: usize = 100;
 #[derive(Default)]
 pub struct Verification {
     stopped: bool,
+    named: traverse::Named,
     running: Option<Box<Comparison>>,
 }
 
@@ -44,10 +46,11 @@ struct Comparison {
     difference: Option<Difference>,
 }
 
-/// A function and the list it is bound to, which refer to each other, and a weak reference to the function.
+/// A function and the cell it is bound to, which refer to each other, and a weak reference to the function. CPython keeps no
+/// free list of cells, in which a program might meet ours again.
 struct Probe {
     function: *mut PyObject,
-    list: *mut PyObject,
+    cell: *mut PyObject,
     weak: *mut PyObject,
 }
 
@@ -107,6 +110,7 @@ impl Verification {
         });
         let comparison = self.running.insert(comparison);
         let mut comparable = true;
+        let mut unrooted = Vec::new();
         // SAFETY: the GIL is held; the probe's objects are tracked; no Python code runs.
         let searched = unsafe {
             let context = &raw mut **comparison;
@@ -120,8 +124,13 @@ impl Verification {
                         comparison.ours.insert(object.addr());
                         comparable &= (*ffi::Py_TYPE(object)).tp_del.is_none();
                     },
+                    |object| unrooted.push(object),
                 )
         };
+        if searched {
+            // SAFETY: the GIL is held; no Python code has run since the search.
+            unsafe { traverse::look(&mut self.named, &comparison.candidates, &unrooted) };
+        }
         if !searched || !comparable {
             self.abandon();
         }
@@ -206,19 +215,19 @@ impl Probe {
     unsafe fn new() -> Option<Probe> {
         // SAFETY: by the caller's word; nulls are checked for, and what was made is given back.
         unsafe {
-            let list = ffi::PyList_New(0);
-            if list.is_null() {
+            let cell = ffi::PyCell_New(ptr::null_mut());
+            if cell.is_null() {
                 ffi::PyErr_Clear();
                 return None;
             }
-            let function = ffi::PyCFunction_New(&raw mut BOUND, list);
-            if function.is_null() || ffi::PyList_Append(list, function) != 0 {
+            let function = ffi::PyCFunction_New(&raw mut BOUND, cell);
+            if function.is_null() || ffi::PyCell_Set(cell, function) != 0 {
                 ffi::PyErr_Clear();
                 ffi::Py_XDECREF(function);
-                ffi::Py_DECREF(list);
+                ffi::Py_DECREF(cell);
                 return None;
             }
-            Some(Probe { function, list, weak: ptr::null_mut() })
+            Some(Probe { function, cell, weak: ptr::null_mut() })
         }
     }
 
@@ -236,14 +245,14 @@ impl Probe {
             self.weak = if callback.is_null() { callback } else { ffi::PyWeakref_NewRef(self.function, callback) };
             ffi::Py_XDECREF(callback);
             ffi::PyErr_Clear();
-            for object in [self.list, self.function] {
+            for object in [self.cell, self.function] {
                 let header = HeaderPtr::of(object);
                 header.unlink();
                 let first = state.head(OLD).next();
                 state.head(OLD).link(header);
                 header.link(first);
             }
-            ffi::Py_DECREF(self.list);
+            ffi::Py_DECREF(self.cell);
             ffi::Py_DECREF(self.function);
             !self.weak.is_null()
         }
@@ -257,7 +266,7 @@ impl Probe {
         // SAFETY: by the caller's word.
         unsafe {
             ffi::PyObject_GC_UnTrack(self.function.cast());
-            ffi::PyObject_GC_UnTrack(self.list.cast());
+            ffi::PyObject_GC_UnTrack(self.cell.cast());
         }
     }
 
@@ -266,14 +275,16 @@ impl Probe {
     /// # Safety
     /// The GIL is held; called once.
     unsafe fn unset(&self) {
-        // SAFETY: by the caller's word. The list holds the function, and the function the list: emptying it frees both.
+        // SAFETY: by the caller's word. The cell holds the function, and the function the cell: emptying it frees both.
         unsafe {
             // The callback must not be called by what follows.
             ffi::Py_XDECREF(self.weak);
             self.untrack();
-            let list = ffi::Py_NewRef(self.list);
-            ffi::PyList_SetSlice(list, 0, 1, ptr::null_mut());
-            ffi::Py_DECREF(list);
+            // A cell takes itself off a list when it is freed, and must be in one.
+            ffi::PyObject_GC_Track(self.cell.cast());
+            let cell = ffi::Py_NewRef(self.cell);
+            ffi::PyCell_Set(cell, ptr::null_mut());
+            ffi::Py_DECREF(cell);
         }
     }
 }
@@ -305,7 +316,7 @@ unsafe fn describe(object: *mut PyObject) -> String {
     }
 }
 
-unsafe extern "C" fn note_child(child: *mut PyObject, children: *mut std::ffi::c_void) -> std::ffi::c_int {
+unsafe extern "C" fn note_child(child: *mut PyObject, children: *mut std::ffi::c_void) -> c_int {
     // SAFETY: `describe` passed its list.
     unsafe { (*children.cast::<Vec<*mut PyObject>>()).push(child) };
     0
