@@ -21,6 +21,13 @@ def test_flask_serves_many_clients_at_once(run_both):
     assert both.status["heap"]["live_blocks"] > 50_000
 
 
+def test_asyncio_serves_many_clients_at_once(run_both):
+    both = run_both("asyncio_load")
+    assert both.ours.splitlines() == ["right answers 1200 of 1200"] * 3 + ["memory at rest True"]
+    assert both.ours == both.plain
+    assert both.status["heap"]["live_blocks"] > 20_000
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_black_formats_the_same(python, tmp_path, workers):
     """A part of the standard library; more workers than one is a process pool driven by asyncio."""
