@@ -86,7 +86,7 @@ soak:  ## 10⁹ operations on the heap, contents and tables checked: minutes
 programs:  ## 10⁶ generated programs against the collector's naive twins: ten minutes; PROGRAMS=... for another number
 	HEAPKEEPER_PROGRAMS=$(or $(PROGRAMS),1000000) cargo test --release --package heapkeeper-gc --package heapkeeper --test twin
 
-programs-gc: build  ## 10⁵ generated programs under CPython's collector and ours, their logs compared: ten minutes; PROGRAMS=... for another number
+programs-gc: build  ## 10⁵ generated programs under CPython's collector and ours, their logs compared: half an hour; PROGRAMS=... for another number
 	"$(BIN)/python" tests/collector/differential.py --count $(or $(PROGRAMS),100000) $(ARGS)
 
 soak-gc: build  ## real programs under load, each full collection checked against CPython's: an hour; ARGS="--minutes 1" for less

@@ -15,6 +15,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,10 +69,10 @@ class Soak:
 
     def run(self, name: str, tally: Tally, left_s: float) -> None:
         """Runs a program once, for as long as is left if it can."""
-        found, work = self.folder / name, self.folder / f"{name}.work"
+        found = self.folder / name
         found.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(work, ignore_errors=True)
-        work.mkdir()
+        # Not in the project: black would take its settings and leave out what is in a folder named build.
+        work = Path(tempfile.mkdtemp(prefix="soak"))
         command = [self.python, "-W", "ignore", HERE / "collecting.py", *self.target(name, work)]
         environment = interpreters.clean_environment() | {
             "HEAPKEEPER": "gc=verify",
@@ -108,7 +109,7 @@ class Soak:
             copy = work / "library" / source.relative_to(library)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, copy)
-        return ["-m", "black", "--quiet", "--workers", "1", work / "library"]
+        return ["-m", "black", "--workers", "1", work / "library"]
 
     def judge(self, name: str, tally: Tally, status: int | str, work: Path, output: Path) -> None:
         verified = work / "verified.json"
@@ -117,7 +118,9 @@ class Soak:
             tally.collections += record["verified"]["collections"]
         tally.differences = len(list((self.folder / name).glob("heapkeeper-verify-*.json")))
         # black: 123 says that some files could not be parsed, as is meant.
-        if status not in ((0, 123) if name == BLACK else (0,)):
+        if status not in ((0, 123) if name == BLACK else (0,)) or "No Python files" in output.read_text(
+            errors="replace"
+        ):
             tally.trouble = f"exit status {status}, see {output}"
         elif record["mode"] != "verify" or not record["verified"]["collections"]:
             tally.trouble = f"nothing was verified: {record}"

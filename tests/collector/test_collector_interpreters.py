@@ -168,6 +168,7 @@ for seed in range(60):
     os.write(1, f"{{seed}} {{hashlib.sha256(chr(10).join(player.in_any_order(kinds.LOG)).encode()).hexdigest()}} {{len(kinds.LOG)}}\\\\n".encode())
 ''')
 """,
+        modes=run.exact_modes,
         environment={"PYTHONHASHSEED": "0"},
     )
     assert len(said.splitlines()) == 60
