@@ -231,13 +231,17 @@ def called(phase, info):
         seen.append((len(kept), info["generation"]))
 
 gc.callbacks.append(called)
-gc.set_threshold(70, 3, 2)
+# For a collection without a callback CPython makes no dict, which would count.
+gc.collect()
 gc.freeze()
+seen.clear()
+before = gc.get_stats()
+gc.set_threshold(70, 3, 2)
 for number in range(30_000):
     kept.append([number])
 gc.callbacks.clear()
 print(seen)
-print(gc.get_stats())
+print([[now[key] - then[key] for key in now] for now, then in zip(gc.get_stats(), before)])
 """,
         modes=run.exact_modes,
     )
