@@ -132,6 +132,9 @@ unsafe fn sit(state: CollectorState, mode: Mode) -> Result<(), String> {
             ffi::PyErr_Clear();
             return Err(no_memory());
         }
+        // Programs that ask for all objects have no use for ours.
+        ffi::PyObject_GC_UnTrack(list.cast());
+        ffi::PyObject_GC_UnTrack(entry.0.cast());
         ffi::Py_DECREF(state.replace_callbacks(list));
     }
     Ok(())

@@ -101,7 +101,12 @@ unsafe fn name_forgetters(named: &mut Named, unrooted: &[*mut PyObject], held: &
             let bytes = ((*kind).tp_basicsize as usize).min(MAX_OBJECT_BYTES);
             for word in 2..bytes / size_of::<usize>() {
                 let address = object.cast::<usize>().add(word).read();
-                if held.contains(&address) && !visited.contains(&address) && named.0.insert((kind.addr(), false)) {
+                // An object leads to its weak references without owning them.
+                if held.contains(&address)
+                    && !visited.contains(&address)
+                    && ffi::PyWeakref_Check(object_at(address)) == 0
+                    && named.0.insert((kind.addr(), false))
+                {
                     say(&format!(
                         "{} holds the address of a {} that it does not visit, and that nobody else is known to hold: if it owns \
                          that reference, its tp_traverse forgets it, and cycles through it are never freed",
