@@ -125,7 +125,13 @@ class Failure:
 def compare(python: str, mode: str, first: int, last: int) -> Failure | None:
     """The programs of some seeds of one hundred, both sides; the first that differs."""
     setting = Setting.of(first, mode)
-    found = difference(*both(python, mode, setting, [str(first), str(last)]), mode)
+    runs = both(python, mode, setting, [str(first), str(last)])
+    found = difference(*runs, mode)
+    if found and isinstance(runs[0].status, int) and runs[0].status < 0 and found[0] == len(runs[0].lines):
+        # CPython's own collector crashes now and then, on its own heap as well: 3.12.1 does with the seeds 13800 to 13851.
+        crashed = first + found[0]
+        print(f"seed {crashed}: CPython itself ends with signal {-runs[0].status}; left out", flush=True)
+        return compare(python, mode, crashed + 1, last) if crashed < last else None
     if found is None and mode == VERIFY:
         run = play(python, mode, replace(setting, is_bare=False), [str(first), str(last)])
         found = (len(run.lines), reason) if (reason := trouble(run, mode)) else None
