@@ -31,7 +31,7 @@ class NotInstalledError(HeapkeeperError, RuntimeError):
     """The call needs our heap, and this process runs on CPython's allocator."""
 
 
-def install(*, profile="sample", sample_bytes=512 * 1024, max_heap=None, seed=None, gc="cpython"):
+def install(*, profile="sample", sample_bytes=512 * 1024, max_heap=None, seed=None, gc="heapkeeper"):
     """Put this process on our heap; what was allocated before stays where it is, and is freed there.
 
     Idempotent: a process that is on our heap already stays as it is. Returns whether the process is on our heap. Where
@@ -39,8 +39,8 @@ def install(*, profile="sample", sample_bytes=512 * 1024, max_heap=None, seed=No
 
     profile: **"sample"** or "off". sample_bytes: mean distance between two samples, **512 KiB**. max_heap: hard limit,
     **none**. Both are bytes, or a size such as "64M". seed: makes the sampler repeatable; **random**. gc: who does this
-    interpreter's full collections of cycles: **"cpython"**, "heapkeeper", or "verify": ours, then CPython's, compared;
-    these two can also be asked for later, by another call.
+    interpreter's full collections of cycles: **"heapkeeper"**, "cpython", or "verify": CPython, compared with ours. Another
+    call may change that.
     """
     from heapkeeper import _settings
 

@@ -31,8 +31,8 @@ options:
   --profile MODE    sample: learn which lines allocate, by sampling; off: do not        (default: sample)
   --sample-bytes N  mean distance between two samples: smaller sees more, costs more    (default: 512K)
   --allocator NAME  heapkeeper, or cpython to compare with                              (default: heapkeeper)
-  --gc MODE         who does full collections of cycles: cpython, heapkeeper, or        (default: cpython)
-                    verify: ours, then CPython's, and one line where they differ
+  --gc MODE         who does full collections of cycles: heapkeeper, cpython, or     (default: heapkeeper)
+                    verify: CPython, and one line where ours differs
   --json            the report as one JSON object
   -q, --quiet       no report
   -h, --help        show this help

@@ -5,7 +5,7 @@
                | "sample-bytes=" SIZE               mean distance between samples, default 512K
                | "max-heap=" SIZE                   hard limit, 8M at least, default none
                | "allocator=" ("heapkeeper" | "cpython")
-               | "gc=" ("cpython" | "heapkeeper" | "verify")   who does full collections, default cpython
+               | "gc=" ("heapkeeper" | "cpython" | "verify")   who does full collections, default heapkeeper
                | "report" | "report=" PID           report at exit: in every process, or in that one
                | "json"                             the report as one JSON object
                | "seed=" N                          of the sampler, default random
@@ -20,7 +20,7 @@ from heapkeeper import SettingsError
 
 PROFILES = ("sample", "off")
 ALLOCATORS = ("heapkeeper", "cpython")
-COLLECTORS = ("cpython", "heapkeeper", "verify")
+COLLECTORS = ("heapkeeper", "cpython", "verify")
 DEFAULT_SAMPLE_BYTES = 512 * 1024
 
 # An interpreter that has just started needs 0.8 MiB (3.12): less would kill the program before its first line.
@@ -45,7 +45,7 @@ class Settings:
         self.sample_bytes = DEFAULT_SAMPLE_BYTES
         self.max_heap = None
         self.allocator = "heapkeeper"
-        self.gc = "cpython"
+        self.gc = None  # ours where the heap is, and no word where it is not
         self.report = None
         self.json = False
         self.seed = None
@@ -173,7 +173,7 @@ def compose(settings):
         items.append(f"max-heap={settings.max_heap}")
     if settings.allocator != "heapkeeper":
         items.append(f"allocator={settings.allocator}")
-    if settings.gc != "cpython":
+    if settings.gc is not None:
         items.append(f"gc={settings.gc}")
     if settings.seed is not None:
         items.append(f"seed={settings.seed}")
@@ -196,16 +196,18 @@ def install(settings):
 
 
 def install_collector(settings):
-    """Give this interpreter's full collections to ours, if asked to; each interpreter of a process does so for itself.
+    """Give this interpreter's full collections to whom the settings say; each interpreter of a process does so for itself.
 
-    Returns None, or in one line why CPython's collector stays.
+    Returns None, or in one line why CPython's collector stays though ours was asked for.
     """
-    if settings.gc == "cpython":
-        return None
     try:
         from heapkeeper import _native
     except ImportError as error:
-        return str(error)
+        return str(error) if _asks_for_ours(settings) else None
     if not _native.installed():
-        return "ours works on our heap only"
-    return _native.gc_install(settings.gc)
+        return "ours works on our heap only" if _asks_for_ours(settings) else None
+    return _native.gc_install(settings.gc or COLLECTORS[0])
+
+
+def _asks_for_ours(settings):
+    return settings.gc not in (None, "cpython")

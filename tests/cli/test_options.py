@@ -27,7 +27,7 @@ from processes import COMMAND
         (["run", "--sample-bytes", "0", "app.py"], "above 0"),
         (["run", "--profile", "exactly", "app.py"], "--profile: 'exactly' is not one of sample, off"),
         (["run", "--allocator", "glibc", "app.py"], "--allocator: 'glibc' is not one of heapkeeper, cpython"),
-        (["run", "--gc", "generational", "app.py"], "--gc: 'generational' is not one of cpython, heapkeeper, verify"),
+        (["run", "--gc", "generational", "app.py"], "--gc: 'generational' is not one of heapkeeper, cpython, verify"),
         (["run", "--maxheap", "64M", "app.py"], "unknown option --maxheap"),
         (["run", "--max", "64M", "app.py"], "unknown option --max"),
         (["run", "-x", "app.py"], "unknown option -x"),
@@ -70,7 +70,7 @@ def test_a_bad_environment_is_an_error_of_run(driver):
         (["--allocator", "cpython"], "report=PID,allocator=cpython"),
         (["--gc", "heapkeeper", "-q"], "gc=heapkeeper"),
         (["--gc=verify"], "report=PID,gc=verify"),
-        (["--gc", "verify", "--gc", "cpython"], "report=PID"),
+        (["--gc", "verify", "--gc", "cpython"], "report=PID,gc=cpython"),
     ],
     ids=" ".join,
 )

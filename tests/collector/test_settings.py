@@ -43,11 +43,12 @@ print(*asked)
 @pytest.mark.parametrize(
     ("value", "main", "asked"),
     [
-        ("1", True, "allocator"),
-        ("gc=cpython", True, "allocator"),
+        ("1", True, "allocator heapkeeper"),
+        ("gc=cpython", True, "allocator cpython"),
         ("gc=heapkeeper", True, "allocator heapkeeper"),
         ("gc=verify", True, "allocator verify"),
-        ("1", False, ""),
+        ("1", False, "heapkeeper"),
+        ("allocator=cpython", True, ""),
         ("gc=heapkeeper", False, "heapkeeper"),
         ("gc=verify,allocator=cpython", False, ""),
         ("off", False, ""),
@@ -91,7 +92,7 @@ for each in caught:
 
 
 def test_install(driver):
-    assert outcome(driver, CATCH.format(mode="cpython")).stdout == "True\nallocator\n"
+    assert outcome(driver, CATCH.format(mode="cpython")).stdout == "True\nallocator cpython\n"
     assert outcome(driver, CATCH.format(mode="verify")).stdout == "True\nallocator verify\n"
     found = outcome(driver, CATCH.format(mode="heapkeeper"), collector="lists of another shape")
     assert found.stdout.splitlines() == [

@@ -26,7 +26,7 @@ pub unsafe extern "C" fn PyInit__native() -> *mut PyObject {
         method(c"status_json", py_status_json, c"status_json(program)\n--\n\nThe state of this process, as JSON."),
         method(c"report", py_report, c"report(program, columns, color)\n--\n\nThe report at exit, as text."),
         method(c"where", py_where, c"where(obj)\n--\n\nWhere an object lives, as a dict."),
-        method(c"gc_install", py_gc_install, c"gc_install(mode)\n--\n\nHave full collections of this interpreter done (\"heapkeeper\") or checked (\"verify\") by our collector. Returns None, or in one line why CPython's stays."),
+        method(c"gc_install", py_gc_install, c"gc_install(mode)\n--\n\nHave full collections of this interpreter done (\"heapkeeper\"), checked (\"verify\") or left alone (\"cpython\") by our collector. Returns None, or in one line why CPython's stays."),
         method(c"limit", py_limit, c"limit(bytes)\n--\n\nSet the hard limit; 0 for none."),
         method(c"trim", py_trim, c"trim()\n--\n\nGive free memory back to the OS. Returns the bytes given back."),
         ffi::PyMethodDef::zeroed(),
@@ -273,7 +273,7 @@ unsafe extern "C" fn py_gc_install(
         let mode = match mode.as_str() {
             "heapkeeper" => collect::Mode::Heapkeeper,
             "verify" => collect::Mode::Verify,
-            _ => return none(),
+            _ => collect::Mode::Cpython,
         };
         match collect::take(mode) {
             Ok(()) => none(),

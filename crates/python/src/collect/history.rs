@@ -151,7 +151,7 @@ unsafe fn type_name(kind: *mut ffi::PyTypeObject) -> String {
 pub fn status(state: CollectorState, seat: Option<(&History, Mode)>, reason: Option<String>) -> CollectorStatus {
     let history = seat.map(|(history, _)| history);
     let mode = match seat {
-        None => "cpython",
+        None | Some((_, Mode::Cpython)) => "cpython",
         Some((_, Mode::Heapkeeper)) => "heapkeeper",
         Some((_, Mode::Verify)) => "verify",
     };

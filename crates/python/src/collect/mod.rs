@@ -45,6 +45,8 @@ pub use seat::{status, take};
 /// Who finds the trash of full collections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
+    /// CPython's search alone.
+    Cpython,
     /// Our search.
     Heapkeeper,
     /// CPython's, compared with ours.
@@ -109,6 +111,7 @@ impl Seat {
 
     fn before_full(&mut self) {
         match self.mode {
+            Mode::Cpython => {}
             Mode::Heapkeeper => {
                 if let Some(found) = full::hide_survivors(self.state, &self.survivors, self.history.expects_trash()) {
                     self.history.searched(found);

@@ -52,7 +52,8 @@ pub fn status(reason: Option<String>) -> CollectorStatus {
     crate::collect::history::status(CollectorState::current(), seat.map(|seat| (&seat.history, seat.mode)), reason)
 }
 
-/// Take the seat in the interpreter whose GIL is held. Idempotent; the mode stays what it was first.
+/// Take the seat in the interpreter whose GIL is held, if there is something to do in it. Whoever sits there changes to this
+/// mode, from the next collection on.
 ///
 /// # Errors
 /// The reason why CPython's collector stays alone, in one line.
@@ -63,7 +64,12 @@ pub unsafe fn take(mode: Mode) -> Result<(), String> {
     if hosts::range().is_none() {
         return Err("it needs heapkeeper's allocator".to_owned());
     }
-    if current().is_some() {
+    if let Some(seat) = current() {
+        // SAFETY: by the caller's word.
+        unsafe { (*seat).mode = mode };
+        return Ok(());
+    }
+    if mode == Mode::Cpython {
         return Ok(());
     }
     // SAFETY: by the caller's word.
