@@ -31,7 +31,7 @@ class NotInstalledError(HeapkeeperError, RuntimeError):
     """The call needs our heap, and this process runs on CPython's allocator."""
 
 
-def install(*, profile="sample", sample_bytes=512 * 1024, max_heap=None, seed=None, gc="heapkeeper"):
+def install(*, profile="sample", sample_bytes=512 * 1024, max_heap=None, seed=None, gc=None):
     """Put this process on our heap; what was allocated before stays where it is, and is freed there.
 
     Idempotent: a process that is on our heap already stays as it is. Returns whether the process is on our heap. Where
@@ -39,8 +39,8 @@ def install(*, profile="sample", sample_bytes=512 * 1024, max_heap=None, seed=No
 
     profile: **"sample"** or "off". sample_bytes: mean distance between two samples, **512 KiB**. max_heap: hard limit,
     **none**. Both are bytes, or a size such as "64M". seed: makes the sampler repeatable; **random**. gc: who does this
-    interpreter's full collections of cycles: **"heapkeeper"**, "cpython", or "verify": CPython, compared with ours. Another
-    call may change that.
+    interpreter's full collections of cycles: "heapkeeper", "cpython", or "verify": CPython, compared with ours. Another call
+    may change that. **"heapkeeper"**, or what was said last.
     """
     from heapkeeper import _settings
 
@@ -49,7 +49,7 @@ def install(*, profile="sample", sample_bytes=512 * 1024, max_heap=None, seed=No
     settings.sample_bytes = _settings.positive_size(sample_bytes)
     settings.max_heap = None if max_heap is None else _settings.heap_limit(max_heap)
     settings.seed = None if seed is None else _settings.seed(str(seed))
-    settings.gc = _settings.choice(gc, _settings.COLLECTORS)
+    settings.gc = None if gc is None else _settings.choice(gc, _settings.COLLECTORS)
     reasons = {"allocator": _settings.install(settings), "collector": _settings.install_collector(settings)}
     for part, reason in reasons.items():
         if reason is not None:

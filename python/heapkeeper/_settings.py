@@ -195,6 +195,10 @@ def install(settings):
     )
 
 
+# Who does this interpreter's full collections, as far as somebody said so.
+_collector = COLLECTORS[0]
+
+
 def install_collector(settings):
     """Give this interpreter's full collections to whom the settings say; each interpreter of a process does so for itself.
 
@@ -206,7 +210,9 @@ def install_collector(settings):
         return str(error) if _asks_for_ours(settings) else None
     if not _native.installed():
         return "ours works on our heap only" if _asks_for_ours(settings) else None
-    return _native.gc_install(settings.gc or COLLECTORS[0])
+    global _collector
+    _collector = settings.gc or _collector
+    return _native.gc_install(_collector)
 
 
 def _asks_for_ours(settings):

@@ -32,7 +32,6 @@ print(heapkeeper.install(), heapkeeper.status()["allocator"]["name"])
         "seed=0",
         "max_heap=1.5",
         "gc='off'",
-        "gc=None",
     ],
 )
 def test_install_with_a_bad_argument_changes_nothing(driver, arguments):

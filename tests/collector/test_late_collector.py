@@ -137,19 +137,20 @@ print(gc.collect() >= 100, nodes())
     assert said == "False (11, 12, 13) True 0\nTrue 0\n100\nTrue 0\n"
 
 
-def test_installing_again_changes_nothing(run, our_mode):
-    said = run.under(
-        our_mode,
-        """
+def test_installing_again_changes_what_it_names(run):
+    """A library that installs heapkeeper does not undo what was said on the command line."""
+    program = """
 import gc, heapkeeper
 gc.disable()
 gc.callbacks.append(lambda phase, info: print(phase))
-print(heapkeeper.install(), heapkeeper.install(gc="cpython"), heapkeeper.install(gc="heapkeeper"))
-print(heapkeeper.status()["collector"]["mode"])
+for gc_mode in {modes}:
+    print(heapkeeper.install() if gc_mode is None else heapkeeper.install(gc=gc_mode), heapkeeper.gc.mode())
 gc.collect()
-""",
-    ).stdout
-    assert said == f"True True True\n{our_mode}\nstart\nstop\n"
+"""
+    said = ["cpython", "cpython", "verify", "verify", "heapkeeper", "heapkeeper"]
+    for mode in run.modes:
+        answer = run.under(mode, program.format(modes=[None, "cpython", None, "verify", None, "heapkeeper", None]))
+        assert answer.stdout.splitlines() == [f"True {now}" for now in (mode, *said)] + ["start", "stop"]
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])

@@ -45,7 +45,7 @@ def test_a_run_says_what_its_collections_did(driver):
 
 
 def test_a_run_on_cpythons_collector_says_so(driver):
-    report = lines(driver, "-c", "import gc; gc.collect()")
+    report = lines(driver, "--gc", "cpython", "-c", "import gc; gc.collect()")
     assert report["Collector"].endswith("All are CPython's.")
     assert "Advice" not in report
 

@@ -48,7 +48,6 @@ print(*asked)
         ("gc=heapkeeper", True, "allocator heapkeeper"),
         ("gc=verify", True, "allocator verify"),
         ("1", False, "heapkeeper"),
-        ("allocator=cpython", True, ""),
         ("gc=heapkeeper", False, "heapkeeper"),
         ("gc=verify,allocator=cpython", False, ""),
         ("off", False, ""),
