@@ -22,6 +22,7 @@ use crate::space::{Outside, Part, Place, Space};
 pub struct Search<'a> {
     pub(crate) space: Space<'a>,
     pub(crate) stack: List,
+    ranks: *mut u32,
     candidates: usize,
     counted: Counted,
     marked: Marked,
@@ -50,7 +51,7 @@ impl<'a> Search<'a> {
         let space = scratch.space(outside);
         let stack = scratch.stack_for(held_bytes);
         let (counted, marked) = (Counted::default(), Marked::default());
-        Search { space, stack, candidates: 0, counted, marked, has_counted: false }
+        Search { space, stack, ranks: scratch.ranks, candidates: 0, counted, marked, has_counted: false }
     }
 
     /// A candidate. Each is added once. False if it lies neither in the heap nor in the chunks elsewhere: then it is none.
@@ -89,6 +90,13 @@ impl<'a> Search<'a> {
         self.note(marked);
     }
 
+    /// From now on counters take two bytes for each object that is unreached, instead of two for each 32 bytes of the heap where
+    /// such objects are: for when these are few, or memory counts for more than time.
+    pub fn rank(&mut self) {
+        // SAFETY: the table was made with an entry for each word of the range, and grows with it.
+        unsafe { self.space.rank(self.ranks) };
+    }
+
     /// Count those that are unreached, and mark from what is held from elsewhere. What is unreached afterwards is trash.
     pub fn count<G: Graph>(&mut self, graph: &G) {
         self.has_counted = true;
@@ -99,12 +107,25 @@ impl<'a> Search<'a> {
     pub fn mark<G: Graph>(&mut self, graph: &G) {
         let marked = mark(graph, self);
         self.note(marked);
-        self.visit_unreached(|place, _| {
-            if place.counter() != 0 {
-                place.set_unreached(false);
-                place.set_counter(0);
+        for part in self.space.parts() {
+            for word in part.words() {
+                // SAFETY: within the tables. Counters may go by the bits of the word, which so change at once.
+                unsafe {
+                    let bits = part.unreached_word(word);
+                    let mut left = bits;
+                    visit_bits(word, bits, |granule| {
+                        let place = Place::new(part, granule);
+                        if place.counter() != 0 {
+                            place.set_counter(0);
+                            left &= !(1 << (granule % 64));
+                        }
+                    });
+                    if left != bits {
+                        part.unreached.add(word).write(left);
+                    }
+                }
             }
-        });
+        }
     }
 
     fn note(&mut self, marked: Marked) {

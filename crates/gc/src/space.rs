@@ -6,7 +6,9 @@
 //! ```text
 //! candidates  1 bit a granule    0.8 % of the heap    the objects that the search is about
 //! unreached   1 bit a granule    0.8 %                candidates not known to be reachable
-//! counters    2 bytes for 32     6.3 %, where used    see count.rs
+//! ranks       4 bytes for 1024   0.4 %                where a counter is, if these go by rank
+//! counters    2 bytes each                            by address: 6.3 % of the heap at most, where used; by rank: 2 bytes for
+//!                                                     each object counted. See count.rs
 //! ```
 //! Invariant: unreached ⊆ candidates. Distinct objects of 32 bytes or more have counters of their own.
 
@@ -34,6 +36,8 @@ pub(crate) struct Part {
     pub(crate) candidates: *mut u64,
     pub(crate) unreached: *mut u64,
     pub(crate) counters: *mut u16,
+    /// Of each word, how many bits of `unreached` come before it; null where counters go by address.
+    pub(crate) ranks: *mut u32,
     /// The words that have candidates lie between these two.
     pub(crate) first_word: usize,
     pub(crate) end_word: usize,
@@ -49,6 +53,7 @@ impl Part {
         candidates: core::ptr::null_mut(),
         unreached: core::ptr::null_mut(),
         counters: core::ptr::null_mut(),
+        ranks: core::ptr::null_mut(),
         first_word: 0,
         end_word: 0,
         first_position: 0,
@@ -56,7 +61,33 @@ impl Part {
 
     /// No candidates so far.
     pub(crate) fn inside(candidates: *mut u64, unreached: *mut u64, counters: *mut u16) -> Part {
-        Part { candidates, unreached, counters, first_word: usize::MAX, end_word: 0, first_position: INSIDE_POSITION }
+        let ranks = core::ptr::null_mut();
+        Part {
+            candidates,
+            unreached,
+            counters,
+            ranks,
+            first_word: usize::MAX,
+            end_word: 0,
+            first_position: INSIDE_POSITION,
+        }
+    }
+
+    /// From now on counters go by rank: the first is that of the first unreached object, and so on. `unreached` stays as it
+    /// is until the counters are done with.
+    ///
+    /// # Safety
+    /// `ranks` has an entry for each word; the counters have room for all that are unreached.
+    pub(crate) unsafe fn rank(&mut self, ranks: *mut u32) {
+        let mut rank = 0;
+        for word in self.words() {
+            // SAFETY: by the caller's word.
+            unsafe {
+                ranks.add(word).write(rank);
+                rank += self.unreached_word(word).count_ones();
+            }
+        }
+        self.ranks = ranks;
     }
 
     /// The words that may have candidates.
@@ -129,21 +160,35 @@ impl Place<'_> {
     }
 
     #[inline(always)]
+    fn counter_index(self) -> usize {
+        if self.part.ranks.is_null() {
+            return self.granule / (MIN_OBJECT_BYTES / GRANULE_BYTES);
+        }
+        let word = self.granule / WORD_GRANULES;
+        // SAFETY: places lie in their part.
+        unsafe {
+            let before = self.part.unreached_word(word) & (self.bit() - 1);
+            (self.part.ranks.add(word).read() + before.count_ones()) as usize
+        }
+    }
+
+    /// With counters by rank, only of what is unreached.
+    #[inline(always)]
     pub(crate) fn counter(self) -> u16 {
         // SAFETY: as above.
-        unsafe { self.part.counters.add(self.granule / (MIN_OBJECT_BYTES / GRANULE_BYTES)).read() }
+        unsafe { self.part.counters.add(self.counter_index()).read() }
     }
 
     #[inline(always)]
     pub(crate) fn set_counter(self, value: u16) {
         // SAFETY: as above.
-        unsafe { self.part.counters.add(self.granule / (MIN_OBJECT_BYTES / GRANULE_BYTES)).write(value) }
+        unsafe { self.part.counters.add(self.counter_index()).write(value) }
     }
 
     /// The OS page that its counter lies on, in its table.
     #[inline(always)]
     pub(crate) fn counter_page(self) -> usize {
-        self.granule / (MIN_OBJECT_BYTES / GRANULE_BYTES) / (PAGE_BYTES / size_of::<u16>())
+        self.counter_index() / (PAGE_BYTES / size_of::<u16>())
     }
 
     /// In the order of the sweep.
@@ -166,6 +211,15 @@ impl<'a> Space<'a> {
     /// `inside` holds the tables for `bytes` from `base` on.
     pub(crate) fn new(base: *mut u8, bytes: usize, inside: Part, outside: Outside<'a>) -> Space<'a> {
         Space { base, bytes, inside, outside }
+    }
+
+    /// See [`Part::rank`].
+    ///
+    /// # Safety
+    /// `ranks` has an entry for each word of the range.
+    pub(crate) unsafe fn rank(&mut self, ranks: *mut u32) {
+        // SAFETY: by the caller's word; there is a counter for each 32 bytes of the range, and so for each object in it.
+        unsafe { self.inside.rank(ranks) };
     }
 
     pub(crate) fn set_outside(&mut self, outside: Outside<'a>) {
@@ -198,7 +252,9 @@ impl<'a> Space<'a> {
             // SAFETY: within the tables.
             pages += usize::from(page.into_iter().any(|word| unsafe { part.candidates_word(word) != 0 }));
         }
-        (2 * pages + counter_pages) * PAGE_BYTES
+        // Ranks take half as much as one of the two tables of bits.
+        let rank_pages = if part.ranks.is_null() { 0 } else { pages.div_ceil(2) };
+        (2 * pages + rank_pages + counter_pages) * PAGE_BYTES
     }
 
     /// Make a candidate of the object at `address`; false if there is no table for it.
@@ -301,6 +357,7 @@ impl<'a> Outside<'a> {
             candidates,
             unreached,
             counters: counters.cast(),
+            ranks: core::ptr::null_mut(),
             first_word: 0,
             end_word: words,
             first_position: 0,

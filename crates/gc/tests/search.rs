@@ -95,7 +95,7 @@ fn naive(rows: &[Row]) -> BTreeSet<usize> {
 
 proptest! {
     #[test]
-    fn finds_what_a_naive_search_finds(rows in rows(), knows_roots in any::<bool>()) {
+    fn finds_what_a_naive_search_finds(rows in rows(), knows_roots in any::<bool>(), by_rank in any::<bool>()) {
         let range: &'static Range = Range::reserve(1 << 30).unwrap();
         let mut heap = Heap::new(range).unwrap();
         let layout = Layout::from_size_align(64, 16).unwrap();
@@ -134,6 +134,9 @@ proptest! {
                 mark(Object(std::ptr::without_provenance_mut(0x10)));
                 rows.iter().zip(&addresses).filter(|(row, _)| row.is_root).for_each(|(_, root)| mark(Object(*root)));
             });
+        }
+        if by_rank {
+            search.rank();
         }
         search.count(&toy);
         search.mark(&toy);

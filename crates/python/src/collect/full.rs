@@ -89,7 +89,7 @@ pub struct Found {
 }
 
 /// Suspects of one type.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct SuspectType {
     pub kind: *mut ffi::PyTypeObject,
     pub objects: usize,
@@ -201,6 +201,7 @@ fn search_with<'a, R>(
     // Few are counted in no time, and then known for certain.
     found.is_counted = after_roots(search) || found.unrooted < search.candidates() / COUNTED_SHARE;
     if found.unrooted > 0 && found.is_counted {
+        search.rank();
         search.count(&objects);
         clock.lap(&mut found.phases.count);
         search.mark(&objects);
@@ -225,6 +226,9 @@ fn zeroed(words: usize) -> Option<Box<[u64]>> {
     }
 }
 
+/// As many dicts are looked at a second time; they take 128 KiB meanwhile.
+const MAX_YOUNG_DICTS: usize = 16 << 10;
+
 /// What the walk saw besides candidates.
 struct Walked {
     /// Candidates outside our heap.
@@ -232,12 +236,14 @@ struct Walked {
     /// Neighbours in a list of which the second has the lower address.
     descents: usize,
     plain: Vec<*mut PyObject>,
+    /// Dicts of the younger generations, as far as there was room.
+    young_dicts: Vec<*mut PyObject>,
 }
 
 /// Make every tracked object a candidate; immortal ones go to the permanent generation, as in CPython's own collector (3.12+,
 /// `update_refs`). `None` if some have no place: then this collection is CPython's.
 fn walk(state: CollectorState, search: &mut Search<'_>) -> Option<Walked> {
-    let mut walked = Walked { elsewhere: Vec::new(), descents: 0, plain: Vec::new() };
+    let mut walked = Walked { elsewhere: Vec::new(), descents: 0, plain: Vec::new(), young_dicts: Vec::new() };
     let permanent = state.permanent();
     let (mut is_whole, mut all_addresses) = (true, 0);
     for generation in JOINED {
@@ -250,6 +256,13 @@ fn walk(state: CollectorState, search: &mut Search<'_>) -> Option<Walked> {
                     header.unlink();
                     permanent.append(header);
                     return;
+                }
+                if generation != OLD
+                    && ffi::PyDict_CheckExact(object) != 0
+                    && walked.young_dicts.len() < MAX_YOUNG_DICTS
+                    && walked.young_dicts.try_reserve(1).is_ok()
+                {
+                    walked.young_dicts.push(object);
                 }
                 let address: *mut u8 = object.cast();
                 all_addresses |= address.addr();
@@ -329,7 +342,7 @@ pub fn hide_survivors(state: CollectorState, survivors: &Survivors, expects_tras
         |_| !expects_trash,
         |search, walked, found| {
             let mut clock = Clock::start();
-            let untracked = untrack_plain(state, search, &walked.plain);
+            let untracked = untrack_plain(search, &walked);
             clock.lap(&mut found.phases.untrack);
             let mut trash = Header::new();
             let trash = HeaderPtr(&raw mut trash);
@@ -392,8 +405,8 @@ pub fn visit_trash(
 /// many these were.
 ///
 /// A tuple of tuples may take one collection more or less than under CPython, which depends on the order of its list; so may
-/// an old dict of new tuples.
-fn untrack_plain(state: CollectorState, search: &mut Search<'_>, plain: &[*mut PyObject]) -> usize {
+/// an old dict of new tuples, and one of a great many new dicts.
+fn untrack_plain(search: &mut Search<'_>, walked: &Walked) -> usize {
     // SAFETY: the GIL is held; whatever is asked is alive, for no Python code has run since the search.
     unsafe {
         let is_dict = |object: *mut PyObject| ffi::PyDict_CheckExact(object) != 0;
@@ -407,19 +420,16 @@ fn untrack_plain(state: CollectorState, search: &mut Search<'_>, plain: &[*mut P
             untracked
         };
         let mut tuples = 0;
+        let plain = &walked.plain;
         plain.iter().filter(|object| !is_dict(**object)).for_each(|object| tuples = untrack(*object));
         plain.iter().filter(|object| is_dict(**object)).for_each(|object| {
             untrack(*object);
         });
         if tuples > 0 {
             // Dicts that were made together with them.
-            for generation in [0, 1] {
-                state.head(generation).for_each(|header| {
-                    if is_dict(header.object()) {
-                        untrack(header.object());
-                    }
-                });
-            }
+            walked.young_dicts.iter().for_each(|object| {
+                untrack(*object);
+            });
         }
         untracked
     }

@@ -20,7 +20,7 @@ const MAX_TYPES: usize = 1024;
 const TOP_TYPES: usize = 10;
 
 /// Collections of one interpreter since we took our seat.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct History {
     pauses: [Pauses; GENERATIONS],
     examined: u64,
@@ -36,6 +36,7 @@ pub struct History {
     pub differences: u64,
 }
 
+#[derive(Clone)]
 struct Running {
     survivors: usize,
     suspects: usize,
@@ -46,7 +47,7 @@ struct Running {
 }
 
 /// What full collections found of one type.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct TypeHistory {
     objects: u64,
     /// What was sampled of them, by call site.

@@ -30,6 +30,7 @@ mod state;
 mod traverse;
 mod verify;
 
+use std::cell::{Cell, RefCell};
 use std::time::Instant;
 
 use pyo3_ffi::{self as ffi, PyObject};
@@ -53,19 +54,20 @@ pub enum Mode {
     Verify,
 }
 
-/// Our collector in one interpreter. At a fixed address, used under the interpreter's GIL.
+/// Our collector in one interpreter. At a fixed address, used under the interpreter's GIL. Code of the program that runs inside
+/// its calls may come back to it: nothing is borrowed meanwhile.
 pub struct Seat {
     state: CollectorState,
-    mode: Mode,
+    mode: Cell<Mode>,
     /// What the program knows as `gc.callbacks`; the reference is ours.
     callbacks: *mut PyObject,
     survivors: Survivors,
-    verification: Verification,
-    history: History,
+    verification: RefCell<Verification>,
+    history: RefCell<History>,
     /// When the collection that runs began, and in which thread.
-    running: Option<(Instant, libc::pthread_t)>,
+    running: Cell<Option<(Instant, libc::pthread_t)>>,
     /// Whether ours is the only entry of the list that CPython calls: see `seat.rs`.
-    is_alone: bool,
+    is_alone: Cell<bool>,
 }
 
 /// The phases that CPython tells of.
@@ -81,14 +83,14 @@ impl Seat {
     ///
     /// # Safety
     /// The GIL is held; the arguments are those of a callback.
-    unsafe fn called(&mut self, phase: Phase, arguments: *const *mut PyObject) {
+    unsafe fn called(&self, phase: Phase, arguments: *const *mut PyObject) {
         // SAFETY: by the caller's word.
         let generation = unsafe { generation(*arguments.add(1)) };
         let is_full = generation == OLD;
         match phase {
             Phase::Start => {
                 // SAFETY: reads the calling thread's own number.
-                self.running = Some((Instant::now(), unsafe { libc::pthread_self() }));
+                self.running.set(Some((Instant::now(), unsafe { libc::pthread_self() })));
                 // SAFETY: by the caller's word.
                 unsafe { self.forward(arguments) };
                 if is_full && self.state.debug() == 0 {
@@ -99,46 +101,47 @@ impl Seat {
                 if is_full {
                     self.after_full();
                 }
-                if let Some((started, _)) = self.running {
-                    self.history.note(generation, started.elapsed());
+                if let Some((started, _)) = self.running.get() {
+                    self.history.borrow_mut().note(generation, started.elapsed());
                 }
                 // SAFETY: by the caller's word.
                 unsafe { self.forward(arguments) };
-                self.running = None;
+                self.running.set(None);
             }
         }
     }
 
-    fn before_full(&mut self) {
-        match self.mode {
+    fn before_full(&self) {
+        match self.mode.get() {
             Mode::Cpython => {}
             Mode::Heapkeeper => {
-                if let Some(found) = full::hide_survivors(self.state, &self.survivors, self.history.expects_trash()) {
-                    self.history.searched(found);
+                let mut history = self.history.borrow_mut();
+                if let Some(found) = full::hide_survivors(self.state, &self.survivors, history.expects_trash()) {
+                    history.searched(found);
                 }
             }
-            Mode::Verify => self.state.uncounted(|| self.verification.begin(self.state)),
+            Mode::Verify => self.state.uncounted(|| self.verification.borrow_mut().begin(self.state)),
         }
     }
 
-    fn after_full(&mut self) {
+    fn after_full(&self) {
         let state = self.state;
         // SAFETY: the GIL is held; visiting runs no Python code.
         let visit_left = |visit: &mut dyn FnMut(*mut PyObject)| unsafe {
             state.head(OLD).for_each(|header| visit(header.object()));
         };
-        if let Some(survivors) = self.history.disposed(visit_left) {
+        if let Some(survivors) = self.history.borrow_mut().disposed(visit_left) {
             self.state.set_long_lived(survivors, 0);
         }
         self.survivors.come_back(self.state);
-        if self.mode == Mode::Verify {
-            let (compared, difference) = self.state.uncounted(|| self.verification.end());
-            self.history.compared += u64::from(compared);
+        if self.mode.get() == Mode::Verify {
+            let (compared, difference) = self.state.uncounted(|| self.verification.borrow_mut().end());
+            self.history.borrow_mut().compared += u64::from(compared);
             if let Some(difference) = difference {
-                self.history.differences += 1;
+                self.history.borrow_mut().differences += 1;
                 verify::report(&difference);
                 // From here on CPython's own collector is alone.
-                self.verification.stop();
+                self.verification.borrow_mut().stop();
             }
         }
     }
@@ -172,11 +175,11 @@ impl Seat {
     }
 
     /// The child of a fork: if the thread that collected is not the one that lives on, its collection never ends.
-    fn after_fork(&mut self) {
+    fn after_fork(&self) {
         // SAFETY: reads the calling thread's own number.
         let is_other = |thread| unsafe { libc::pthread_equal(thread, libc::pthread_self()) == 0 };
-        if self.running.is_some_and(|(_, thread)| is_other(thread)) {
-            self.running = None;
+        if self.running.get().is_some_and(|(_, thread)| is_other(thread)) {
+            self.running.set(None);
             self.survivors.come_back(self.state);
             self.state.end_collecting();
         }

@@ -11,6 +11,7 @@
 //! `gc.get_objects`, `gc.get_referrers` and `gc.freeze` put the survivors back first if a finalizer calls them while CPython
 //! disposes. Their method table is static data of the interpreter, shared by all interpreters of the process.
 
+use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, c_int, c_void};
 use std::mem::transmute;
 use std::ptr;
@@ -21,10 +22,9 @@ use heapkeeper_record::CollectorStatus;
 use pyo3_ffi::{self as ffi, Py_ssize_t, PyObject};
 
 use crate::collect::full::Survivors;
-use crate::collect::history::History;
+use crate::collect::history;
 use crate::collect::list::HeaderPtr;
 use crate::collect::state::{CollectorState, GENERATIONS};
-use crate::collect::verify::Verification;
 use crate::collect::{Mode, Phase, Seat};
 use crate::{frames, hosts};
 
@@ -45,11 +45,11 @@ fn current() -> Option<*mut Seat> {
     seats.iter().find(|seat| unsafe { (*seat.0).state.interpreter() == interpreter }).map(|seat| seat.0)
 }
 
-/// What reports say of this interpreter's collector.
+/// What reports say of this interpreter's collector. Runs Python code, and so borrows nothing meanwhile.
 pub fn status(reason: Option<String>) -> CollectorStatus {
     // SAFETY: the GIL is held.
-    let seat = current().map(|seat| unsafe { &*seat });
-    crate::collect::history::status(CollectorState::current(), seat.map(|seat| (&seat.history, seat.mode)), reason)
+    let seat = current().map(|seat| unsafe { ((*seat).history.borrow().clone(), (*seat).mode.get()) });
+    history::status(CollectorState::current(), seat.as_ref().map(|(history, mode)| (history, *mode)), reason)
 }
 
 /// Take the seat in the interpreter whose GIL is held, if there is something to do in it. Whoever sits there changes to this
@@ -66,7 +66,7 @@ pub unsafe fn take(mode: Mode) -> Result<(), String> {
     }
     if let Some(seat) = current() {
         // SAFETY: by the caller's word.
-        unsafe { (*seat).mode = mode };
+        unsafe { (*seat).mode.set(mode) };
         return Ok(());
     }
     if mode == Mode::Cpython {
@@ -103,13 +103,13 @@ unsafe fn sit(state: CollectorState, mode: Mode) -> Result<(), String> {
     unsafe {
         let seat = Box::new(Seat {
             state,
-            mode,
+            mode: Cell::new(mode),
             callbacks: ffi::Py_NewRef(state.callbacks()),
             survivors: Survivors::new(),
-            verification: Verification::default(),
-            history: History::default(),
-            running: None,
-            is_alone: false,
+            verification: RefCell::default(),
+            history: RefCell::default(),
+            running: Cell::new(None),
+            is_alone: Cell::new(false),
         });
         seat.survivors.clear();
         let seat = Box::into_raw(seat);
@@ -160,7 +160,7 @@ unsafe extern "C" fn entry(capsule: *mut PyObject, arguments: *mut *mut PyObject
         let seat: *mut Seat = ffi::PyCapsule_GetPointer(capsule, ptr::null()).cast();
         if !seat.is_null() && count == 2 {
             let list = (*seat).state.callbacks();
-            if ffi::PyList_GET_SIZE(list) > 1 && !std::mem::replace(&mut (*seat).is_alone, true) {
+            if ffi::PyList_GET_SIZE(list) > 1 && !(*seat).is_alone.replace(true) {
                 ffi::PyList_SetSlice(list, 1, ffi::PyList_GET_SIZE(list), ptr::null_mut());
             }
             let is_start = ffi::PyUnicode_CompareWithASCIIString(*arguments, c"start".as_ptr()) == 0;
