@@ -3,10 +3,13 @@
 //!
 //! ```text
 //! Collector::collect(model, oldest)
+//!   search.rs    the passes of a full collection, over all candidates; space.rs has their tables
 //!   count.rs     external(o) = refcount(o) − references to o from candidates       reads objects, writes scratch
 //!   mark.rs      reachable = what candidates with external > 0 lead to             reads objects, writes scratch
 //!   dispose.rs   weak references, callbacks, finalizers, what they resurrected, clearing     runs the program's code
 //! ```
+//!
+//! A world that disposes of its trash itself, as a running CPython does, needs a [`Graph`] and a [`Search`] alone.
 //!
 //! Where to look: [`ObjectModel`] is what an object world has to say and what its programs may observe; `collector.rs`
 //! puts the passes together; `pace.rs` says when; `scratch.rs` is all memory that the passes write.

@@ -141,16 +141,6 @@ impl<'a> Search<'a> {
         self.marked
     }
 
-    /// Objects counted, objects taken as held from elsewhere for want of room.
-    pub fn counted_objects(&self) -> (usize, usize) {
-        (self.counted.candidates, self.counted.assumed)
-    }
-
-    /// Sweeps that were repeated for want of room on the stack.
-    pub fn repeated_sweeps(&self) -> usize {
-        self.marked.repeated_sweeps
-    }
-
     /// What [`Tables::end_search`] has to know.
     pub fn used(&self) -> (bool, usize) {
         (self.has_counted, self.marked.deepest)

@@ -22,26 +22,20 @@ use std::cell::{Cell, RefCell, UnsafeCell};
 use std::ptr;
 use std::time::{Duration, Instant};
 
-use heapkeeper_gc::{Graph, Outside, Search, Tables, Visitor};
+use heapkeeper_gc::{Outside, Search, Tables};
 use heapkeeper_heap::Lock;
 use heapkeeper_profile::{Estimate, SiteId};
 use pyo3_ffi::{self as ffi, PyObject};
 
 use crate::collect::graph::{ObjectPtr, Objects, untrack_if_plain};
 use crate::collect::list::{End, Header, HeaderPtr};
+use crate::collect::order;
 use crate::collect::state::{CollectorState, OLD};
 use crate::layout;
 use crate::{frames, hosts, profile};
 
 /// The order in which a full collection joins the lists: CPython puts younger ones behind the oldest.
 const JOINED: [usize; 3] = [OLD, 0, 1];
-
-/// Lists are put in order when more than one object in so many has a lower address than the one before, and when there are
-/// twice as many objects as the last time.
-const DISORDER_SHARE: usize = 16;
-/// As many objects come first, in the order in which references lead to them: then CPython's own collector finds most
-/// objects after one that refers to them, and does not move them back and forth. Fewer are left as they are.
-const LEADING_OBJECTS: usize = 20_000;
 
 /// Seconds by phase.
 #[derive(Debug, Clone, Copy, Default)]
@@ -363,9 +357,8 @@ pub fn hide_survivors(state: CollectorState, survivors: &Survivors, expects_tras
                     take_trash(search, joined, found.suspects, trash);
                     hidden.take_all(joined);
                 }
-                let is_disordered = walked.descents > LEADING_OBJECTS + found.candidates / DISORDER_SHARE;
-                if is_disordered || found.survivors > 2 * survivors.ordered.get().max(LEADING_OBJECTS) {
-                    put_in_order(state, search, hidden);
+                if order::is_due(walked.descents, found.survivors, survivors.ordered.get()) {
+                    order::put_in_order(search, hidden, |mark| visit_roots(state, mark));
                     survivors.ordered.set(found.survivors);
                 }
                 state.head(OLD).take_all(trash);
@@ -408,31 +401,29 @@ pub fn visit_trash(
 /// an old dict of new tuples, and one of a great many new dicts.
 fn untrack_plain(search: &mut Search<'_>, walked: &Walked) -> usize {
     // SAFETY: the GIL is held; whatever is asked is alive, for no Python code has run since the search.
-    unsafe {
-        let is_dict = |object: *mut PyObject| ffi::PyDict_CheckExact(object) != 0;
-        let mut untracked = 0;
-        // A repeated sweep notes objects twice.
-        let mut untrack = |object: *mut PyObject| {
-            if search.is_candidate(object.cast()) && !search.is_unreached(object.cast()) && untrack_if_plain(object) {
-                search.remove(object.cast());
-                untracked += 1;
-            }
-            untracked
-        };
-        let mut tuples = 0;
-        let plain = &walked.plain;
-        plain.iter().filter(|object| !is_dict(**object)).for_each(|object| tuples = untrack(*object));
-        plain.iter().filter(|object| is_dict(**object)).for_each(|object| {
-            untrack(*object);
-        });
-        if tuples > 0 {
-            // Dicts that were made together with them.
-            walked.young_dicts.iter().for_each(|object| {
-                untrack(*object);
-            });
-        }
-        untracked
+    let is_dict = |object: &&*mut PyObject| unsafe { ffi::PyDict_CheckExact(**object) != 0 };
+    let tuples = untrack_each(search, walked.plain.iter().filter(|object| !is_dict(object)));
+    let mut dicts = untrack_each(search, walked.plain.iter().filter(is_dict));
+    if tuples > 0 {
+        // Dicts that were made together with them.
+        dicts += untrack_each(search, walked.young_dicts.iter());
     }
+    tuples + dicts
+}
+
+fn untrack_each<'a>(search: &mut Search<'_>, objects: impl Iterator<Item = &'a *mut PyObject>) -> usize {
+    let mut untracked = 0;
+    for object in objects {
+        let address: *mut u8 = object.cast();
+        // A repeated sweep notes objects twice; trash stays as it is.
+        let is_survivor = search.is_candidate(address) && !search.is_unreached(address);
+        // SAFETY: as above.
+        if is_survivor && unsafe { untrack_if_plain(*object) } {
+            search.remove(address);
+            untracked += 1;
+        }
+    }
+    untracked
 }
 
 /// Move the `left` unreached objects of the list `joined` to the list `trash`, in their order.
@@ -501,55 +492,6 @@ fn note_types(search: &Search<'_>, types: &mut Vec<SuspectType>) {
             known.samples.push((site, estimate));
         }
     });
-}
-
-/// Link all survivors anew: the first [`LEADING_OBJECTS`] as references lead to them from the roots, the others by address.
-///
-/// # Safety
-/// The GIL is held; `list` holds the objects that the search has reached, and no others.
-unsafe fn put_in_order(state: CollectorState, search: &mut Search<'_>, list: HeaderPtr) {
-    let mut leading: Vec<*mut PyObject> = Vec::with_capacity(LEADING_OBJECTS);
-    visit_roots(state, &mut |root| Lead { search, leading: &mut leading }.visit(root));
-    let objects = Objects::new();
-    let mut next = 0;
-    while next < leading.len() && leading.len() < LEADING_OBJECTS {
-        let object = leading[next];
-        next += 1;
-        objects.trace(ObjectPtr(object), &mut Lead { search, leading: &mut leading });
-    }
-    let mut last = list;
-    // SAFETY: by the caller's word: each of them is linked exactly once.
-    unsafe {
-        let mut link = |object: *mut PyObject| {
-            let header = HeaderPtr::of(object);
-            last.link(header);
-            last = header;
-        };
-        leading.iter().for_each(|object| link(*object));
-        search.for_each_reached(|address| link(address.cast()));
-        last.link(list);
-    }
-    // Nothing is unreached now: the trash was taken out, and who was placed is a survivor.
-}
-
-/// Puts children in line.
-struct Lead<'a, 'b> {
-    search: &'a mut Search<'b>,
-    leading: &'a mut Vec<*mut PyObject>,
-}
-
-impl Visitor<ObjectPtr> for Lead<'_, '_> {
-    fn visit(&mut self, child: ObjectPtr) {
-        let address: *mut u8 = child.0.cast();
-        if self.leading.len() < LEADING_OBJECTS
-            && self.search.is_candidate(address)
-            && !self.search.is_unreached(address)
-        {
-            // Who stands in line does not count as reached any more, and so is not placed twice.
-            self.search.set_reached(address, false);
-            self.leading.push(child.0);
-        }
-    }
 }
 
 /// Time by laps.

@@ -12,6 +12,7 @@
 //! ```text
 //! seat.rs     takes the place of the callbacks, after checking that everything is where we look for it
 //! full.rs     the search over an interpreter's objects
+//! order.rs    in which order the survivors' list is left
 //! graph.rs    objects, counts, children
 //! list.rs     CPython's linked lists
 //! state.rs    CPython's collector state
@@ -25,6 +26,7 @@ mod full;
 mod graph;
 mod history;
 mod list;
+mod order;
 mod seat;
 mod state;
 mod traverse;

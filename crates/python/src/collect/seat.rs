@@ -80,7 +80,9 @@ pub unsafe fn take(mode: Mode) -> Result<(), String> {
             return Err("the module gc cannot be imported".to_owned());
         }
         let state = CollectorState::current();
-        check(state, module.0).map_err(|what| format!("this CPython's {what} is not where its headers say"))?;
+        check(state, module.0)?;
+        // Interpreters with a GIL of their own may come here at the same time.
+        let patching = PATCHING.lock();
         replace_exec(module.0);
         replace_method(
             module.0,
@@ -91,6 +93,7 @@ pub unsafe fn take(mode: Mode) -> Result<(), String> {
         );
         replace_method(module.0, c"get_referrers", ffi::METH_VARARGS, &GET_REFERRERS, get_referrers as _);
         replace_method(module.0, c"freeze", ffi::METH_NOARGS, &FREEZE, freeze as _);
+        drop(patching);
         sit(state, mode)
     }
 }
@@ -98,7 +101,6 @@ pub unsafe fn take(mode: Mode) -> Result<(), String> {
 /// # Safety
 /// As for [`take`]; the state was checked.
 unsafe fn sit(state: CollectorState, mode: Mode) -> Result<(), String> {
-    let no_memory = || "there is no memory for it".to_owned();
     // SAFETY: by the caller's word.
     unsafe {
         let seat = Box::new(Seat {
@@ -184,14 +186,23 @@ unsafe extern "C" fn leave(capsule: *mut PyObject) {
     }
 }
 
-/// In the child of a fork.
+/// In the child of a fork. Nothing is touched where the thread that forked has no interpreter's GIL: then C code forked, whose
+/// child runs no Python, and the interpreter may be in the middle of anything.
 pub fn after_fork() {
-    // `os.fork` holds the GIL, and whoever holds the lock over the list holds the GIL of its interpreter; another
-    // interpreter's thread may have been caught with it.
+    let thread = frames::current_thread_state(frames::Domain::Raw);
+    if thread.is_null() {
+        return;
+    }
+    // SAFETY: the calling thread's own state.
+    let interpreter = unsafe { ffi::PyThreadState_GetInterpreter(thread) };
+    // Another interpreter's thread may have been caught with the lock.
     if let Ok(seats) = SEATS.try_lock() {
-        for seat in seats.iter() {
-            // SAFETY: the child has one thread.
-            unsafe { (*seat.0).after_fork() };
+        // SAFETY: the child has one thread, and it holds the GIL of this interpreter.
+        unsafe {
+            seats
+                .iter()
+                .filter(|seat| (*seat.0).state.interpreter() == interpreter)
+                .for_each(|seat| (*seat.0).after_fork());
         }
     }
 }
@@ -206,11 +217,19 @@ impl Drop for Owned {
     }
 }
 
-/// Compare what the headers say with what `gc` answers. What is at fault is the error.
+fn no_memory() -> String {
+    "there is no memory for it".to_owned()
+}
+
+fn moved(what: &str) -> String {
+    format!("this CPython's {what} is not where its headers say")
+}
+
+/// Compare what the headers say with what `gc` answers. What is at fault is the error, in one line.
 ///
 /// # Safety
 /// The GIL is held and no exception is set; `module` is `gc`.
-unsafe fn check(state: CollectorState, module: *mut PyObject) -> Result<(), &'static str> {
+unsafe fn check(state: CollectorState, module: *mut PyObject) -> Result<(), String> {
     // SAFETY: by the caller's word. The first reads go through the kernel: wrong offsets are an error and not a crash.
     unsafe {
         let attribute = |name: &CStr| {
@@ -228,7 +247,9 @@ unsafe fn check(state: CollectorState, module: *mut PyObject) -> Result<(), &'st
             || word(layout.gc_garbage) != Some(garbage.0.addr())
             || state.garbage().is_null()
         {
-            return Err("gc.callbacks");
+            return Err(
+                "gc.callbacks or gc.garbage is not the interpreter's own list: has the program replaced it?".to_owned()
+            );
         }
         let ask = |name: &CStr| {
             let answer =
@@ -248,14 +269,14 @@ unsafe fn check(state: CollectorState, module: *mut PyObject) -> Result<(), &'st
         // Asking allocates, so that the youngest count is not to be compared.
         for i in 0..GENERATIONS {
             if item(&thresholds, i) != state.threshold(i) || (i > 0 && item(&counts, i) != state.count(i)) {
-                return Err("collector state");
+                return Err(moved("collector state"));
             }
         }
         let (enabled, debug) = (ask(c"isenabled"), ask(c"get_debug"));
         if ffi::PyObject_IsTrue(enabled.0) != c_int::from(state.is_enabled())
             || ffi::PyLong_AsLong(debug.0) as c_int != state.debug()
         {
-            return Err("collector state");
+            return Err(moved("collector state"));
         }
         check_lists(state)
     }
@@ -265,29 +286,32 @@ unsafe fn check(state: CollectorState, module: *mut PyObject) -> Result<(), &'st
 ///
 /// # Safety
 /// The GIL is held and no exception is set.
-unsafe fn check_lists(state: CollectorState) -> Result<(), &'static str> {
+unsafe fn check_lists(state: CollectorState) -> Result<(), String> {
     // SAFETY: by the caller's word.
     unsafe {
         let probe = Owned(ffi::PyList_New(0));
         if probe.0.is_null() {
             ffi::PyErr_Clear();
-            return Err("memory");
+            return Err(no_memory());
         }
         let header = HeaderPtr::of(probe.0);
         let last = frames::checked_word(state.head(0).0.cast(), size_of::<usize>() as u32);
         if last.map(|word| word & !3) != Some(header.0.addr()) || header.next() != state.head(0) {
-            return Err("youngest generation");
+            return Err(moved("youngest generation"));
         }
         for head in [state.head(0), state.head(1), state.head(2), state.permanent()] {
             let first = frames::checked_word(head.0.cast(), 0).unwrap_or(0);
             let back = frames::checked_word(head.0.with_addr(first).cast(), size_of::<usize>() as u32);
             if back.map(|word| word & !3) != Some(head.0.addr()) {
-                return Err("list of objects");
+                return Err(moved("list of objects"));
             }
         }
     }
     Ok(())
 }
+
+/// Held while the interpreter's tables are written, which are all interpreters'.
+static PATCHING: Mutex<()> = Mutex::new(());
 
 /// The interpreter's own functions, null until replaced.
 static GET_OBJECTS: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());

@@ -13,6 +13,7 @@ use std::collections::HashSet;
 use std::ffi::{CStr, c_int};
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::ptr;
 
 use pyo3_ffi::{self as ffi, Py_ssize_t, PyObject};
@@ -334,7 +335,9 @@ pub fn report(difference: &Difference) {
         "only_cpython": difference.only_theirs,
     });
     let path = std::env::temp_dir().join(format!("heapkeeper-verify-{}.json", std::process::id()));
-    let written = std::fs::write(&path, format!("{record:#}\n"));
+    // A new file, for its owner alone: the folder is everybody's.
+    let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+    let written = file.and_then(|mut file| file.write_all(format!("{record:#}\n").as_bytes()));
     let place = match written {
         Ok(()) => format!("what it takes to reproduce it is in {}", path.display()),
         Err(error) => format!("{} cannot be written: {error}", path.display()),
