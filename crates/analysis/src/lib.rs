@@ -5,3 +5,4 @@
 //! without Python. The Python face calls [`report::render`] at exit.
 
 pub mod report;
+pub mod stacks;

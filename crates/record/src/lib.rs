@@ -3,6 +3,7 @@
 //! Nothing here knows a live heap or an interpreter; the Python face fills these structures, reports and exporters read them.
 //! Every field says its unit in its name.
 
+pub mod capture;
 mod collector;
 mod status;
 
