@@ -11,8 +11,8 @@
 //! Where to look: [`Heap::alloc`] and [`Heap::free`] in `heap.rs` are the hot path. `refill.rs` is what happens when a
 //! pool runs out or over, `span.rs` serves large blocks, `range.rs` owns address space and gives memory back.
 //!
-//! The crate knows no object, collector, call site or sample. It offers an [`Observer`], marks, a [walker](Heap::visit_live)
-//! and [`SideTable`]s; others fill them.
+//! The crate knows no object, collector, call site or sample. It offers an [`Observer`], marks, a [walker](Heap::visit_live),
+//! [`SideTable`]s and [`Tags`]; others fill them.
 //!
 //! `no_std`; the one seam to the operating system is `os.rs`. One mutator: a [`Heap`] is used by one thread at a time,
 //! several heaps may share one [`Range`] concurrently.
@@ -43,6 +43,7 @@ mod side;
 mod size;
 mod span;
 mod stats;
+mod tags;
 mod trim;
 mod walk;
 
@@ -57,6 +58,7 @@ pub use range::{HugePages, LimitHandler, Range, RangeStats, ReserveError};
 pub use side::SideTable;
 pub use size::{ARENA_BYTES, CLASSES, MEDIUM_MAX_BYTES, SLOT_BYTES, SLOTS_PER_ARENA, SMALL_MAX_BYTES, SizeClass};
 pub use stats::{ClassStats, HeapStats};
+pub use tags::{MAX_TAG, Tagged, Tags};
 pub use walk::LiveBlock;
 
 #[cfg(test)]

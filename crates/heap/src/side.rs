@@ -56,6 +56,15 @@ impl SideTable {
 
     /// Zero the whole table and give its memory back.
     pub fn clear(&mut self) {
+        // SAFETY: nobody else has it.
+        unsafe { self.clear_shared() };
+    }
+
+    /// As [`SideTable::clear`].
+    ///
+    /// # Safety
+    /// Nobody else uses the table meanwhile.
+    pub(crate) unsafe fn clear_shared(&self) {
         // SAFETY: the table is ours, and zeros are its initial state.
         unsafe { os::decommit(self.table.as_ptr(), self.range.slots() * self.bytes_per_slot) };
     }
