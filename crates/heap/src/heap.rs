@@ -166,6 +166,11 @@ impl Heap {
         block
     }
 
+    /// This heap's number, unique among those alive in the range.
+    pub fn number(&self) -> u16 {
+        self.id
+    }
+
     /// The range that this heap takes its arenas from.
     pub fn range(&self) -> &'static Range {
         self.range

@@ -6,7 +6,8 @@
 //! ```
 //! The slack is what the block has beyond the request, so a tag tells the request to the byte. A chunk has entries for the
 //! blocks of one pool and is found through its slot, so that the table is as dense as the blocks are: 8 % of blocks of 48 bytes.
-//! A slot keeps its chunk until a pool of another class is tagged there; then the chunk goes to its class's list.
+//! A slot keeps its chunk until a pool of another class is tagged there, or until so many fresh chunks were made that it is time
+//! to look for those whose pools are gone; then the chunk goes to its class's list.
 //!
 //! Whoever may use a heap may tag its blocks; tagging takes a lock only where a slot needs a chunk.
 //!
@@ -35,6 +36,9 @@ const LARGE_ENTRIES: usize = SLOT_BYTES >> LARGE_STEP_SHIFT;
 const CHUNK_ALIGN: usize = 64;
 /// Bytes of chunks for each slot: those of the smallest blocks.
 const CHUNK_BYTES_PER_SLOT: usize = SLOT_BYTES / BLOCK_ALIGN * size_of::<u32>();
+
+/// At least so many bytes of fresh chunks lie between two looks for chunks that are not needed.
+const SWEEP_STEP_BYTES: usize = 1 << 20;
 
 /// A tagged block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +69,8 @@ unsafe impl Sync for Tags {}
 struct FreeChunks {
     /// Beyond this offset no chunk was ever made.
     fresh_bytes: usize,
+    /// When fresh chunks reach this, look for those that are not needed.
+    sweep_at_bytes: usize,
     /// Of each class, the first chunk that was given back; each holds the address of the next.
     by_class: [*mut u32; SMALL_CLASSES],
 }
@@ -81,7 +87,11 @@ impl Tags {
             chunks: SideTable::reserve(range, CHUNK_BYTES_PER_SLOT)?,
             larges: SideTable::reserve(range, LARGE_ENTRIES * size_of::<u64>())?,
             lock: Lock::new(),
-            free: UnsafeCell::new(FreeChunks { fresh_bytes: 0, by_class: [ptr::null_mut(); SMALL_CLASSES] }),
+            free: UnsafeCell::new(FreeChunks {
+                fresh_bytes: 0,
+                sweep_at_bytes: SWEEP_STEP_BYTES,
+                by_class: [ptr::null_mut(); SMALL_CLASSES],
+            }),
         })
     }
 
@@ -184,6 +194,13 @@ impl Tags {
         }
     }
 
+    /// Bytes of the tables that tags may have touched, but for those of large blocks: a 64th of their memory.
+    pub fn memory_bytes(&self) -> usize {
+        // SAFETY: under the lock.
+        let chunks = self.lock.with(|| unsafe { (*self.free.get()).fresh_bytes });
+        chunks + self.range.slots() * size_of::<u64>()
+    }
+
     /// Forget all tags and give their memory back.
     ///
     /// # Safety
@@ -195,11 +212,25 @@ impl Tags {
         }
         // SAFETY: as above.
         unsafe {
-            *self.free.get() = FreeChunks { fresh_bytes: 0, by_class: [ptr::null_mut(); SMALL_CLASSES] };
+            *self.free.get() = FreeChunks {
+                fresh_bytes: 0,
+                sweep_at_bytes: SWEEP_STEP_BYTES,
+                by_class: [ptr::null_mut(); SMALL_CLASSES],
+            };
         }
     }
 
-    /// The child of a fork: whoever held the lock did not come along.
+    /// Before a fork: take the lock, so that the child finds the lists whole.
+    pub fn before_fork(&self) {
+        self.lock.acquire();
+    }
+
+    /// After a fork, in the parent.
+    pub fn after_fork_in_parent(&self) {
+        self.lock.release();
+    }
+
+    /// After a fork, in the child: waiting threads did not come along.
     pub fn after_fork_in_child(&self) {
         self.lock.reset();
     }
@@ -304,6 +335,27 @@ impl Tags {
         (place.start >= within).then_some(place.start)
     }
 
+    /// Take back the chunks of slots that have no pool of the chunk's class any more, in the arenas of the heap that has `slot`:
+    /// those of others are not the caller's to look at.
+    ///
+    /// # Safety
+    /// The caller may use that heap.
+    unsafe fn sweep(&self, free: &mut FreeChunks, slot: usize) {
+        // SAFETY: descriptors exist for every slot; those of this heap's slots are the caller's, and so are their records.
+        unsafe {
+            let heap = (*self.range.arena(slot / SLOTS_PER_ARENA)).owner;
+            for arena in (0..self.range.arenas()).filter(|arena| (*self.range.arena(*arena)).owner == heap) {
+                for slot in arena * SLOTS_PER_ARENA..(arena + 1) * SLOTS_PER_ARENA {
+                    let record = *self.record(slot);
+                    let class = self.small_class(slot).map_or(0, |class| u64::from(class) + 1);
+                    if record != 0 && record & 0xff != class {
+                        free.take_back(self.record(slot));
+                    }
+                }
+            }
+        }
+    }
+
     /// Give a slot a chunk for blocks of `class`; the one it has goes to its own class's list.
     #[cold]
     unsafe fn give_chunk(&self, slot: usize, class: u8) -> Option<*mut u32> {
@@ -313,12 +365,10 @@ impl Tags {
             unsafe {
                 let free = &mut *self.free.get();
                 let record = self.record(slot);
-                if *record != 0 {
-                    let old_class = usize::from((*record & 0xff) as u8 - 1);
-                    let chunk = chunk_of(*record);
-                    chunk.cast::<*mut u32>().write(free.by_class[old_class]);
-                    free.by_class[old_class] = chunk;
-                    *record = 0;
+                free.take_back(record);
+                if free.by_class[usize::from(class)].is_null() && free.fresh_bytes >= free.sweep_at_bytes {
+                    self.sweep(free, slot);
+                    free.sweep_at_bytes = free.fresh_bytes + (free.fresh_bytes / 8).max(SWEEP_STEP_BYTES);
                 }
                 let listed = &mut free.by_class[usize::from(class)];
                 let chunk = if listed.is_null() {
@@ -340,6 +390,25 @@ impl Tags {
                 Some(chunk)
             }
         })
+    }
+}
+
+impl FreeChunks {
+    /// Take the chunk of a record, if it has one.
+    ///
+    /// # Safety
+    /// The record is the caller's, and no block that the chunk is for is tagged.
+    unsafe fn take_back(&mut self, record: *mut u64) {
+        // SAFETY: by the caller's word.
+        unsafe {
+            if *record != 0 {
+                let listed = &mut self.by_class[usize::from((*record & 0xff) as u8 - 1)];
+                let chunk = chunk_of(*record);
+                chunk.cast::<*mut u32>().write(*listed);
+                *listed = chunk;
+                *record = 0;
+            }
+        }
     }
 }
 

@@ -1,4 +1,5 @@
 //! Tags against a map of what was tagged: generated programs of allocations, resizings and frees on two heaps of one range.
+#![expect(clippy::undocumented_unsafe_blocks, reason = "every block here is live, and its heap the test's own")]
 
 use std::collections::HashMap;
 

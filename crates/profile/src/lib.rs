@@ -1,10 +1,11 @@
-//! What a sampling profiler of an allocator needs, without the allocator and without the interpreter.
+//! What a profiler of an allocator needs, sampling or exact, without the allocator and without the interpreter.
 //!
 //! ```text
 //! Gaps       how many bytes to let pass until the next sample        gaps.rs
 //! Estimate   what samples say of all bytes, and how surely           estimate.rs
 //! Tracked    an estimate now, and as it was at the peak              peak.rs
 //! Tables     stacks, sites and live samples                          tables.rs
+//! Counts     every allocation of every site, to the byte             counts.rs
 //! Pages      memory of the tables: the OS's, never a heap we watch   pages.rs
 //! ```
 //!
@@ -15,15 +16,17 @@
 //! all of it may run inside an allocation hook. Only [`Tables::snapshot`] uses Rust's global allocator.
 #![warn(missing_docs)]
 
+mod counts;
 mod estimate;
 mod gaps;
 mod pages;
 mod peak;
 mod tables;
 
+pub use counts::{Counts, Entry, Level, MAX_COUNTED_SITES, SiteCount, Totals};
 pub use estimate::Estimate;
 pub use gaps::Gaps;
 pub use pages::Pages;
 pub use peak::Tracked;
 pub use tables::snapshot::{SiteSnapshot, Snapshot};
-pub use tables::{Code, CodeId, Full, Interned, MAX_CODES, MAX_DEPTH, NodeId, SiteId, Tables, ThreadId};
+pub use tables::{Code, CodeId, Full, Interned, MAX_CODES, MAX_DEPTH, MAX_RECURSION, NodeId, SiteId, Tables, ThreadId};

@@ -29,6 +29,10 @@ pub const MAX_DEPTH: usize = 128;
 /// must not make them all stay; frames beyond this many are [`Code::Omitted`].
 pub const MAX_CODES: usize = 65_536;
 
+/// So often a code object may be in a stack before [`Tables::folded_child`] folds it: often enough for wrappers of one decorator
+/// around several functions, and so seldom that a recursion which branches has some dozens of stacks and not thousands.
+pub const MAX_RECURSION: usize = 4;
+
 /// What a frame runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Code {
@@ -38,6 +42,8 @@ pub enum Code {
     Interpreter(i64),
     /// One of the code objects beyond [`MAX_CODES`].
     Omitted,
+    /// Levels of a recursion that were left out, see [`Tables::folded_child`].
+    Recursion,
 }
 
 /// Names an entry of the table of code objects.
@@ -54,7 +60,7 @@ pub struct ThreadId(pub usize);
 
 /// Names a stack in a thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct SiteId(u32);
+pub struct SiteId(pub(crate) u32);
 
 /// A table could not grow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +77,7 @@ pub struct Interned {
 
 impl CodeId {
     const OMITTED: CodeId = CodeId(0);
+    const RECURSION: CodeId = CodeId(1);
 }
 
 impl NodeId {
@@ -78,6 +85,13 @@ impl NodeId {
     pub const EMPTY: NodeId = NodeId(0);
     /// The empty stack of which outer frames were left out.
     pub const TRUNCATED: NodeId = NodeId(1);
+
+    /// A hash of this stack and a word, for small caches.
+    #[inline(always)]
+    pub fn mixed(self, word: usize) -> usize {
+        let word = (word as u64 ^ u64::from(self.0) << 32).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (word >> 40) as usize
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -159,11 +173,28 @@ impl Tables {
             lost: 0,
         };
         push(&mut tables.codes, Code::Omitted)?;
+        push(&mut tables.codes, Code::Recursion)?;
         // The two empty stacks: never looked up by content, so their own fields say nothing.
         let empty = Node { parent: NodeId::EMPTY, code: CodeId::OMITTED, offset_bytes: -1 };
         push(&mut tables.nodes, empty)?;
         push(&mut tables.nodes, empty)?;
         Ok(tables)
+    }
+
+    /// Bytes that the tables of stacks and sites have taken from the OS, without those of live samples.
+    pub fn memory_bytes(&self) -> usize {
+        self.codes.capacity() * size_of::<Code>()
+            + self.nodes.capacity() * size_of::<Node>()
+            + self.sites.capacity() * size_of::<Site>()
+            + self.codes_by_address.allocation_size()
+            + self.codes_by_content.allocation_size()
+            + self.nodes_by_content.allocation_size()
+            + self.sites_by_content.allocation_size()
+    }
+
+    /// Sites so far.
+    pub fn site_count(&self) -> usize {
+        self.sites.len()
     }
 
     /// The mean distance between samples.
@@ -221,6 +252,36 @@ impl Tables {
         Ok(id)
     }
 
+    /// As [`Tables::child`], but with recursion folded: where `code` is in the stack [`MAX_RECURSION`] times already, the new
+    /// frame takes the place of the last of them, behind a [`Code::Recursion`] that stands for the levels left out.
+    ///
+    /// A recursion that calls itself from two lines has 2^depth stacks. To a reader they are one, and neither tables nor
+    /// captures could hold them.
+    ///
+    /// # Errors
+    /// [`Full`]; a node may have been added then.
+    pub fn folded_child(&mut self, parent: NodeId, code: CodeId, offset_bytes: i32) -> Result<NodeId, Full> {
+        let mut times = 0;
+        let mut before = NodeId::EMPTY;
+        let mut at = parent;
+        while at.0 > NodeId::TRUNCATED.0 {
+            let node = &self.nodes[at.0 as usize];
+            if node.code == code {
+                if times == 0 {
+                    before = node.parent;
+                }
+                times += 1;
+            }
+            at = node.parent;
+        }
+        if times < MAX_RECURSION {
+            return self.child(parent, code, offset_bytes);
+        }
+        let is_folded = before.0 > NodeId::TRUNCATED.0 && self.nodes[before.0 as usize].code == CodeId::RECURSION;
+        let before = if is_folded { before } else { self.child(before, CodeId::RECURSION, -1)? };
+        self.child(before, code, offset_bytes)
+    }
+
     /// Record that the block at `block`, of `size_bytes` (above zero), was sampled with this stack in this thread.
     ///
     /// `level` is how much memory is held at this moment; a higher level than ever before makes this moment the peak, of
@@ -239,7 +300,7 @@ impl Tables {
         level: Option<u64>,
         now_ms: impl FnOnce() -> u64,
     ) -> Result<(), Full> {
-        let site = self.site(node, thread)?;
+        let SiteId(site) = self.site(node, thread)?;
         self.samples.try_reserve(1, hash_sample).map_err(|_| Full)?;
         // A block whose free went unseen: whatever it was, it is this one now.
         self.remove(block);
@@ -329,7 +390,11 @@ impl Tables {
             && self.sites_by_content.len() == self.sites.len()
     }
 
-    fn site(&mut self, node: NodeId, thread: ThreadId) -> Result<u32, Full> {
+    /// The site of this stack in this thread.
+    ///
+    /// # Errors
+    /// [`Full`]; nothing has changed then.
+    pub fn site(&mut self, node: NodeId, thread: ThreadId) -> Result<SiteId, Full> {
         let sites = &self.sites;
         let hash_of = |id: &u32| {
             let site = &sites[*id as usize];
@@ -341,7 +406,7 @@ impl Tables {
             site.node == node && site.thread == thread
         });
         if let Some(id) = found {
-            return Ok(*id);
+            return Ok(SiteId(*id));
         }
         let id = next_id(sites.len())?;
         self.sites_by_content.try_reserve(1, hash_of).map_err(|_| Full)?;
@@ -353,7 +418,7 @@ impl Tables {
             Site::hash(site.node, site.thread)
         });
         self.sites.push(Site { node, thread, bytes: Tracked::default() });
-        Ok(id)
+        Ok(SiteId(id))
     }
 
     fn leave(&mut self, sample: &Sample) {

@@ -8,6 +8,8 @@ use std::ffi::c_void;
 use std::ptr;
 use std::sync::atomic::Ordering::Relaxed;
 
+use crate::hooks::free_in;
+use crate::profile::exact::Caller;
 use crate::{hosts, interpreter};
 
 /// A domain of PEP 445.
@@ -157,14 +159,15 @@ pub unsafe fn free(domain: Domain, block: *mut c_void) {
 unsafe fn free_ours(_domain: Domain, block: *mut c_void) {
     // SAFETY: each heap is used only where hosts.rs's table allows.
     unsafe {
-        if hosts::with_raw(|raw| raw.free(block.cast())) {
+        let block = block.cast::<u8>();
+        if hosts::with_raw(|raw| free_in(raw, Some(Caller::Raw), block)) {
             return;
         }
-        if interpreter::may_use_main() && hosts::main().free(block.cast()) {
+        if interpreter::may_use_main() && free_in(hosts::main(), Some(Caller::Main), block) {
             return;
         }
-        if let Some(hosts::Served::Own(heap)) = (!hosts::only_main()).then(hosts::served)
-            && (*heap).free(block.cast())
+        if let hosts::Served::Own(heap) = hosts::served()
+            && free_in(&mut *heap, Some(Caller::Own), block)
         {
             return;
         }

@@ -133,6 +133,15 @@ pub unsafe fn walk(layout: &Layout, state: *mut ffi::PyThreadState, stack: &mut 
     walk_with(&Direct, layout, state.cast(), stack);
 }
 
+/// Visit the frames that `state` runs, innermost first, with where each lies, until `visit` says no.
+///
+/// # Safety
+/// As for [`walk`].
+#[inline(always)]
+pub unsafe fn visit(layout: &Layout, state: *mut ffi::PyThreadState, visit: impl FnMut(*const u8, RawFrame) -> bool) {
+    walk_frames(&Direct, layout, state.cast(), visit);
+}
+
 /// [`walk`] with a layout not checked yet: says whether every word could be read.
 pub fn walk_checked(layout: &Layout, state: *mut ffi::PyThreadState, stack: &mut Stack) -> bool {
     walk_with(&Checked, layout, state.cast(), stack).is_some()
@@ -236,7 +245,7 @@ fn walk_with(memory: &impl Memory, layout: &Layout, state: *const u8, stack: &mu
 }
 
 /// Visit frames, innermost first, until `visit` says no. `None` where a word could not be read.
-#[inline]
+#[inline(always)]
 fn walk_frames(
     memory: &impl Memory,
     layout: &Layout,
@@ -265,7 +274,7 @@ fn walk_frames(
 }
 
 /// The frame at `frame`, or nothing where a traceback would have nothing either.
-#[inline]
+#[inline(always)]
 fn read_frame(memory: &impl Memory, layout: &Layout, frame: *const u8) -> Option<Option<RawFrame>> {
     if layout.frame_owner == ABSENT {
         let code: *mut ffi::PyCodeObject = memory.read(frame, layout.frame_code)?;

@@ -6,12 +6,12 @@
 //! | raw domain, any thread; callers without a thread state | `RAW` | `RAW_LOCK` |
 //! | mem and object domains of an interpreter with an allocator of its own (3.12+) | its own | its GIL |
 //!
-//! The hot path asks one question: may there be an interpreter of the last kind? Only then is the thread state looked at.
+//! The hot path asks one question: is there anything but the first row, or anybody who counts? Only then does it look further.
 
 use std::cell::UnsafeCell;
 use std::mem::MaybeUninit;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering::Relaxed};
 
 use heapkeeper_heap::{Heap, Lock, Range};
 use pyo3_ffi as ffi;
@@ -32,8 +32,12 @@ static RAW: Host = Host(UnsafeCell::new(MaybeUninit::uninit()));
 static RAW_LOCK: Lock = Lock::new();
 static RANGE: OnceLock<&'static Range> = OnceLock::new();
 
-/// Whether there may be interpreters with heaps of their own.
-static SEPARATE: AtomicBool = AtomicBool::new(false);
+/// What hooks must look at: the two bits below.
+static WATCH: AtomicU8 = AtomicU8::new(0);
+/// There may be interpreters with heaps of their own.
+const WATCH_SEPARATE: u8 = 1;
+/// Every allocation is counted.
+const WATCH_EXACT: u8 = 2;
 /// Whether there were others than the main one when we came: then nobody tells us when the last of them is gone.
 static SEPARATE_EARLIER: AtomicBool = AtomicBool::new(false);
 static SEPARATE_LOCK: Lock = Lock::new();
@@ -94,7 +98,7 @@ pub fn create() -> Result<(), String> {
     }
     if interpreter::MAY_HAVE_ALLOCATORS && interpreter::are_several() {
         SEPARATE_EARLIER.store(true, Relaxed);
-        SEPARATE.store(true, Relaxed);
+        watch(WATCH_SEPARATE, true);
     }
     RANGE.set(range).map_err(|_| "the heap exists already".to_owned())
 }
@@ -127,7 +131,25 @@ pub unsafe fn with_raw<R>(work: impl FnOnce(&mut Heap) -> R) -> R {
 /// Whether every caller of the mem and object domains is served by [`main`].
 #[inline(always)]
 pub fn only_main() -> bool {
-    !SEPARATE.load(Relaxed)
+    WATCH.load(Relaxed) & WATCH_SEPARATE == 0
+}
+
+/// Whether the mem and object domains have nothing to do but to ask [`main`]: the one question of the hot path.
+#[inline(always)]
+pub fn is_plain() -> bool {
+    WATCH.load(Relaxed) == 0
+}
+
+/// Say whether every allocation is counted.
+pub fn count_exactly(on: bool) {
+    watch(WATCH_EXACT, on);
+}
+
+fn watch(what: u8, on: bool) {
+    match on {
+        true => WATCH.fetch_or(what, Relaxed),
+        false => WATCH.fetch_and(!what, Relaxed),
+    };
 }
 
 /// A heap that the calling thread may use now.
@@ -140,9 +162,13 @@ pub enum Served {
     Raw,
 }
 
-/// Who serves the calling thread, when [`only_main`] is false.
-#[cold]
+/// Who serves the calling thread.
 pub fn served() -> Served {
+    if only_main() { Served::Main } else { served_among_several() }
+}
+
+#[cold]
+fn served_among_several() -> Served {
     let Some(interpreter) = interpreter::separate() else {
         return Served::Main;
     };
@@ -203,7 +229,7 @@ pub fn may_be_interpreter(block: *mut u8) {
         // SAFETY: under the lock.
         let hosts = unsafe { &mut *SEPARATE_HOSTS.0.get() };
         hosts.push(SeparateHost { block, interpreter: std::ptr::null_mut(), heap: None });
-        SEPARATE.store(true, Relaxed);
+        watch(WATCH_SEPARATE, true);
     });
 }
 
@@ -219,7 +245,7 @@ pub fn interpreter_may_be_gone(block: *mut u8) {
         let gone = hosts.swap_remove(found);
         GENERATION.fetch_add(1, Relaxed);
         if hosts.is_empty() && !SEPARATE_EARLIER.load(Relaxed) {
-            SEPARATE.store(false, Relaxed);
+            watch(WATCH_SEPARATE, false);
         }
         gone.heap
     });

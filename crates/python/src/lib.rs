@@ -19,6 +19,7 @@
 
 mod answers;
 mod collect;
+mod counting;
 mod elsewhere;
 mod fork;
 mod frames;

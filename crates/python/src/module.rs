@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use heapkeeper_analysis::report::{self, Style};
 use pyo3_ffi::{self as ffi, Py_ssize_t, PyObject};
 
-use crate::{collect, hosts, install, interpreter, place, status};
+use crate::{collect, counting, hosts, install, interpreter, place, status};
 
 /// Why the allocator stayed CPython's, once somebody asked for ours.
 static REASON: Mutex<Option<String>> = Mutex::new(None);
@@ -19,7 +19,7 @@ static COLLECTOR_REASON: Mutex<Option<String>> = Mutex::new(None);
 /// Called by the interpreter to import the module.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn PyInit__native() -> *mut PyObject {
-    static mut METHODS: [ffi::PyMethodDef; 10] = [
+    static mut METHODS: [ffi::PyMethodDef; 20] = [
         method(c"install", py_install, c"install(sample_bytes, max_heap, seed)\n--\n\nPut this process on our heap. Returns None, or in one line why CPython's allocator stays."),
         method(c"installed", py_installed, c"installed()\n--\n\nWhether this process is on our heap."),
         method(c"gc_status_json", py_gc_status_json, c"gc_status_json()\n--\n\nThe state of this interpreter's collector, as JSON."),
@@ -29,6 +29,16 @@ pub unsafe extern "C" fn PyInit__native() -> *mut PyObject {
         method(c"gc_install", py_gc_install, c"gc_install(mode)\n--\n\nHave full collections of this interpreter done (\"heapkeeper\"), checked (\"verify\") or left alone (\"cpython\") by our collector. Returns None, or in one line why CPython's stays."),
         method(c"limit", py_limit, c"limit(bytes)\n--\n\nSet the hard limit; 0 for none."),
         method(c"trim", py_trim, c"trim()\n--\n\nGive free memory back to the OS. Returns the bytes given back."),
+        method(c"exact_start", counting::py_start, c"exact_start(max_frames)\n--\n\nCount every allocation from now on, with stacks of so many innermost frames; 0 for whole stacks with recursion folded. Returns None, or in one line why not."),
+        method(c"exact_stop", counting::py_stop, c"exact_stop()\n--\n\nStop counting, and forget what was counted."),
+        method(c"exact_restart", counting::py_restart, c"exact_restart()\n--\n\nForget what was counted, and go on."),
+        method(c"exact_on", counting::py_on, c"exact_on()\n--\n\nWhether every allocation is counted."),
+        method(c"exact_usage", counting::py_usage, c"exact_usage()\n--\n\nWhat was counted: live bytes, their peak, live blocks, bytes and blocks allocated in all."),
+        method(c"exact_reset_peak", counting::py_reset_peak, c"exact_reset_peak()\n--\n\nLet the peak start again from what is live."),
+        method(c"exact_sites", counting::py_sites, c"exact_sites()\n--\n\nEvery call stack that was counted: (frames, thread, live bytes, live blocks, bytes and blocks at the peak, bytes and blocks in all), frames (function, file, line), innermost first."),
+        method(c"exact_memory", counting::py_memory, c"exact_memory()\n--\n\nBytes of memory that counting takes."),
+        method(c"exact_traces", counting::py_traces, c"exact_traces()\n--\n\nEvery counted block that is live, as tracemalloc's own _get_traces gives them."),
+        method(c"exact_traceback", counting::py_traceback, c"exact_traceback(obj)\n--\n\nThe traceback of an object's block, and how many frames there were, or None."),
         ffi::PyMethodDef::zeroed(),
     ];
     static mut SLOTS: [ffi::PyModuleDef_Slot; 3] = [
@@ -79,7 +89,7 @@ const fn method(name: &'static CStr, function: Fast, doc: &'static CStr) -> ffi:
 ///
 /// # Safety
 /// `arguments` has `count` entries; the GIL is held.
-unsafe fn exactly<'a, const N: usize>(
+pub(crate) unsafe fn exactly<'a, const N: usize>(
     arguments: *mut *mut PyObject,
     count: Py_ssize_t,
 ) -> Option<&'a [*mut PyObject; N]> {
@@ -99,7 +109,7 @@ unsafe fn exactly<'a, const N: usize>(
 ///
 /// # Safety
 /// The GIL is held.
-unsafe fn unsigned(object: *mut PyObject) -> Option<u64> {
+pub(crate) unsafe fn unsigned(object: *mut PyObject) -> Option<u64> {
     // SAFETY: the GIL is held.
     unsafe {
         let value = ffi::PyLong_AsUnsignedLongLong(object);
@@ -111,7 +121,7 @@ unsafe fn unsigned(object: *mut PyObject) -> Option<u64> {
 ///
 /// # Safety
 /// The GIL is held.
-unsafe fn text(object: *mut PyObject) -> Option<String> {
+pub(crate) unsafe fn text(object: *mut PyObject) -> Option<String> {
     // SAFETY: the GIL is held; the encoded bytes are copied before their object goes. Surrogates, which file names may
     // have, become question marks.
     unsafe {
@@ -129,7 +139,7 @@ unsafe fn text(object: *mut PyObject) -> Option<String> {
 
 /// # Safety
 /// The GIL is held.
-unsafe fn to_str(text: &str) -> *mut PyObject {
+pub(crate) unsafe fn to_str(text: &str) -> *mut PyObject {
     // SAFETY: the GIL is held; the bytes are UTF-8.
     unsafe { ffi::PyUnicode_FromStringAndSize(text.as_ptr().cast(), text.len() as Py_ssize_t) }
 }
@@ -153,7 +163,7 @@ unsafe fn to_json(json: serde_json::Result<String>) -> *mut PyObject {
 
 /// # Safety
 /// The GIL is held.
-unsafe fn none() -> *mut PyObject {
+pub(crate) unsafe fn none() -> *mut PyObject {
     // SAFETY: the GIL is held.
     unsafe { ffi::Py_NewRef(ffi::Py_None()) }
 }

@@ -72,6 +72,21 @@ impl Tables {
         self.copy(&self.sites[site.0 as usize], estimate)
     }
 
+    /// Visit all sites with where they allocate: code and offset in bytes of each frame, innermost first; whether outer ones
+    /// were left out; and the thread. Allocates through Rust's global allocator.
+    pub fn visit_sites(&self, mut visit: impl FnMut(SiteId, Vec<(Code, i32)>, bool, ThreadId)) {
+        for (number, site) in self.sites.iter().enumerate() {
+            let (frames, truncated) = self.frames(site.node);
+            visit(SiteId(number as u32), frames, truncated, site.thread);
+        }
+    }
+
+    /// Where a site allocates: code and offset in bytes of each frame, innermost first; and whether outer ones were left out.
+    /// Allocates through Rust's global allocator.
+    pub fn stack(&self, site: SiteId) -> (Vec<(Code, i32)>, bool) {
+        self.frames(self.sites[site.0 as usize].node)
+    }
+
     fn copy(&self, site: &Site, estimate: Estimate) -> SiteSnapshot {
         let (frames, truncated) = self.frames(site.node);
         SiteSnapshot { estimate, thread: site.thread, frames, truncated }

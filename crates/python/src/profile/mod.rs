@@ -1,7 +1,9 @@
-//! The sampling profiler: which Python code holds the memory.
+//! The profiler, sampling or exact: which Python code holds the memory.
 //!
 //! ```text
 //! observer.rs   what a heap calls for a sample and for its free. Runs inside hooks.
+//! exact.rs      what hooks call for every block, when every block is counted
+//! walker.rs     the way from the frames that run to a site, for every block. Runs inside hooks.
 //! identity.rs   what tells one code object from another in a report
 //! resolve.rs    names, lines and threads for a report. Runs Python code.
 //! ```
@@ -15,21 +17,25 @@
 //! - Every code object in the tables has one reference that is ours, taken with the GIL held by a thread of the main
 //!   interpreter or of one that shares its allocator. It is never given back: reports may name it until the end.
 
+pub mod exact;
 mod identity;
 mod observer;
 mod resolve;
+mod walker;
 
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
 use heapkeeper_heap::{Heap, Lock, monotonic_ms};
-use heapkeeper_profile::{Estimate, Gaps, SiteId, Tables};
+use heapkeeper_profile::{Code, Entry, Estimate, Full, Gaps, SiteCount, SiteId, Tables, ThreadId};
 use heapkeeper_record::{ProfileStatus, Site};
 
-use crate::frames;
+use crate::{frames, hosts, interpreter};
 use observer::Sampler;
+use resolve::CountedSite;
+pub use resolve::Lines;
 
 /// The largest mean distance between samples, 1 TiB: beyond it, sums of weights would leave 64 bits.
 const MAX_SAMPLE_BYTES: u64 = 1 << 40;
@@ -79,12 +85,23 @@ fn with_state<R>(work: impl FnOnce(&mut State) -> R) -> Option<R> {
 /// Switch the profiler on, with `sample_bytes` between samples on average and 0 for off. A `seed` of 0 stands for a random
 /// one. The second call and later ones change nothing. Without memory for the first tables it stays off.
 pub fn start(sample_bytes: u64, seed: u64) {
-    if sample_bytes == 0 || is_on() {
+    if sample_bytes == 0 || is_on() || make_tables_for(sample_bytes.min(MAX_SAMPLE_BYTES)).is_err() {
         return;
     }
-    let Ok(tables) = Tables::new(sample_bytes.min(MAX_SAMPLE_BYTES)) else {
-        return;
-    };
+    SEED.store(if seed == 0 { random_seed() } else { seed }, Relaxed);
+    ON.store(true, Relaxed);
+}
+
+/// See to it that there are tables, with sampling or without.
+fn make_tables() -> Result<(), Full> {
+    make_tables_for(MAX_SAMPLE_BYTES)
+}
+
+fn make_tables_for(mean_bytes: u64) -> Result<(), Full> {
+    if with_state(|_| ()).is_some() {
+        return Ok(());
+    }
+    let tables = Tables::new(mean_bytes)?;
     // SAFETY: these getters have no conditions.
     let (is_main, thread) = unsafe { (libc::getpid() == libc::gettid(), libc::pthread_self() as usize) };
     let state = State {
@@ -94,13 +111,12 @@ pub fn start(sample_bytes: u64, seed: u64) {
         main_thread: is_main.then_some(thread),
         folder: std::env::current_dir().ok(),
     };
-    SEED.store(if seed == 0 { random_seed() } else { seed }, Relaxed);
     // SAFETY: exclusive by the lock.
     LOCK.with(|| unsafe { *STATE.0.get() = Some(state) });
-    ON.store(true, Relaxed);
+    Ok(())
 }
 
-/// Whether the profiler is on.
+/// Whether the sampling profiler is on.
 pub fn is_on() -> bool {
     ON.load(Relaxed)
 }
@@ -129,6 +145,8 @@ pub fn observe(heap: &mut Heap, domain: Domain) {
 /// Forget all samples in `heap`, which is about to be dropped whole, and its sampler. Nobody allocates there any more.
 pub fn forget(heap: &Heap) {
     let address = (&raw const *heap).addr();
+    // SAFETY: nobody uses the heap any more.
+    unsafe { exact::heap_goes(heap.number()) };
     let sampler = with_state(|state| {
         state.tables.remove_where(|block| heap.owns(core::ptr::without_provenance(block)));
         let found = state.samplers.iter().position(|(of, _)| *of == address)?;
@@ -184,20 +202,84 @@ pub fn largest_site(estimates: &HashMap<SiteId, Estimate>) -> Option<Site> {
     resolve::largest_site(&sites, &total, mean_bytes, &threads, folder)
 }
 
+/// All sites that have counted anything, merged by lines, with their counts; empty while exact mode is off. The GIL is held
+/// and no exception is set; runs Python code.
+pub fn counted_sites() -> Vec<(Lines, SiteCount)> {
+    if !exact::is_on() {
+        return Vec::new();
+    }
+    note_threads();
+    let mut sites = Vec::new();
+    let threads = with_state(|state| {
+        state.tables.visit_sites(|site, frames, truncated, thread| {
+            let count = exact::count(Entry::of(site));
+            if count.total_blocks > 0 && Entry::of(site) != Entry::OTHERS {
+                sites.push(CountedSite { frames, truncated, thread, count });
+            }
+        });
+        resolve::Threads { names: state.thread_names.clone(), main: state.main_thread }
+    });
+    let Some(threads) = threads else {
+        return Vec::new();
+    };
+    let others = exact::count(Entry::OTHERS);
+    if others.total_blocks > 0 {
+        let frames = vec![(Code::Omitted, -1)];
+        sites.push(CountedSite { frames, truncated: false, thread: ThreadId(0), count: others });
+    }
+    resolve::counted(sites, &threads)
+}
+
+/// A stack whose code objects are still addresses, which the tables keep alive.
+pub struct TraceStack {
+    /// Code and offset in bytes of each frame, innermost first.
+    pub frames: Vec<(Code, i32)>,
+    /// Outer frames were left out.
+    pub truncated: bool,
+}
+
+/// Every counted block that is live: its bytes and its entry; and the stacks of these entries. The GIL is held.
+pub fn traces() -> (Vec<(usize, Entry)>, HashMap<Entry, TraceStack>) {
+    let mut blocks = Vec::new();
+    exact::visit(|_, bytes, entry| blocks.push((bytes, entry)));
+    let entries: HashSet<Entry> = blocks.iter().map(|(_, entry)| *entry).collect();
+    let stacks = with_state(|state| entries.iter().map(|entry| (*entry, trace_stack(state, *entry))).collect());
+    (blocks, stacks.unwrap_or_default())
+}
+
+/// The stack that allocated the block in which `object` lies, if it was counted. The GIL is held, `object` is alive.
+pub fn trace_of(object: *const u8) -> Option<TraceStack> {
+    let place = hosts::range()?.locate(object)?;
+    if !interpreter::may_use_main() {
+        return None;
+    }
+    // SAFETY: the block of a live object.
+    let (entry, _) = unsafe { exact::tag_of(core::ptr::with_exposed_provenance(place.start)) }?;
+    with_state(|state| trace_stack(state, entry))
+}
+
+fn trace_stack(state: &State, entry: Entry) -> TraceStack {
+    let (frames, truncated) = entry.site().map_or((vec![(Code::Omitted, -1)], true), |site| state.tables.stack(site));
+    TraceStack { frames, truncated }
+}
+
 /// Before a fork: take the lock, so that the child finds the tables whole. From `pthread_atfork` and after the locks of the
 /// heaps: nothing may allocate until one of the two functions below.
 pub fn before_fork() {
+    exact::before_fork();
     LOCK.acquire();
 }
 
 /// After a fork, in the parent.
 pub fn after_fork_in_parent() {
     LOCK.release();
+    exact::after_fork_in_parent();
 }
 
 /// After a fork, in the child: waiting threads did not come along.
 pub fn after_fork_in_child() {
     LOCK.reset();
+    exact::after_fork_in_child();
 }
 
 fn random_seed() -> u64 {

@@ -127,7 +127,7 @@ unsafe fn intern_stack(tables: &mut Tables, stack: &Stack) -> Result<NodeId, Ful
 /// # Safety
 /// `code` is a code object, and the GIL is held.
 #[cold]
-unsafe fn intern_code(tables: &mut Tables, code: *mut ffi::PyCodeObject) -> Result<Option<CodeId>, Full> {
+pub(super) unsafe fn intern_code(tables: &mut Tables, code: *mut ffi::PyCodeObject) -> Result<Option<CodeId>, Full> {
     // SAFETY: the caller's promise. Taking a reference touches one word and calls nobody.
     unsafe {
         if ffi::Py_REFCNT(code.cast()) <= 0 {
@@ -141,7 +141,7 @@ unsafe fn intern_code(tables: &mut Tables, code: *mut ffi::PyCodeObject) -> Resu
     }
 }
 
-fn intern_interpreter(tables: &mut Tables, number: i64) -> Result<NodeId, Full> {
+pub(super) fn intern_interpreter(tables: &mut Tables, number: i64) -> Result<NodeId, Full> {
     let id = tables.intern(Code::Interpreter(number), identity::of_interpreter(number))?.id;
     tables.child(NodeId::EMPTY, id, -1)
 }

@@ -8,7 +8,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use heapkeeper_profile::{Code, Estimate, SiteSnapshot, Snapshot, ThreadId};
+use heapkeeper_profile::{Code, Estimate, SiteCount, SiteSnapshot, Snapshot, ThreadId};
 use heapkeeper_record::{Frame, ProfileStatus, Site};
 use pyo3_ffi as ffi;
 
@@ -37,7 +37,7 @@ impl Threads {
 /// To the tables, two calls on one line are two sites; to a reader they are one. So sites with equal lines are merged here,
 /// which is why a snapshot should hold more of them than a report shows: see [`candidates`].
 pub(super) fn status(snapshot: &Snapshot, top: usize, threads: &Threads, folder: Option<PathBuf>) -> ProfileStatus {
-    let mut resolver = Resolver { folder, codes: HashMap::new(), sources: HashMap::new() };
+    let mut resolver = Resolver::new(folder);
     let mut sites = |sites: &[SiteSnapshot], total: &Estimate| -> Vec<Site> {
         largest_sites(sites, top, total, snapshot.mean_bytes, threads, &mut resolver)
     };
@@ -63,7 +63,7 @@ pub(super) fn largest_site(
     threads: &Threads,
     folder: Option<PathBuf>,
 ) -> Option<Site> {
-    let mut resolver = Resolver { folder, codes: HashMap::new(), sources: HashMap::new() };
+    let mut resolver = Resolver::new(folder);
     largest_sites(sites, 1, total, mean_bytes, threads, &mut resolver).pop()
 }
 
@@ -79,7 +79,16 @@ fn largest_sites(
         let frames = site.frames.iter().map(|(code, offset_bytes)| resolver.frame(*code, *offset_bytes)).collect();
         (Lines { thread: threads.name(site.thread), frames, truncated: site.truncated }, site.estimate)
     });
-    largest(merge(lines), top).into_iter().map(|(lines, estimate)| lines.site(&estimate, total, mean_bytes)).collect()
+    let merged = merge(lines, Estimate::add);
+    largest(merged, top).into_iter().map(|(lines, estimate)| lines.site(&estimate, total, mean_bytes)).collect()
+}
+
+/// A site with its counts, code objects still addresses.
+pub(super) struct CountedSite {
+    pub frames: Vec<(Code, i32)>,
+    pub truncated: bool,
+    pub thread: ThreadId,
+    pub count: SiteCount,
 }
 
 /// How many sites to copy for a report of `top`: enough for those that share lines to find each other.
@@ -89,10 +98,13 @@ pub(super) fn candidates(top: usize) -> usize {
 
 /// A site as a reader tells it from others.
 #[derive(PartialEq, Eq, Hash)]
-struct Lines {
-    thread: String,
-    frames: Vec<Frame>,
-    truncated: bool,
+pub struct Lines {
+    /// The thread's name.
+    pub thread: String,
+    /// Innermost first.
+    pub frames: Vec<Frame>,
+    /// Outer frames were left out.
+    pub truncated: bool,
 }
 
 impl Lines {
@@ -111,12 +123,23 @@ impl Lines {
 }
 
 /// One entry for equal lines.
-fn merge(sites: impl Iterator<Item = (Lines, Estimate)>) -> HashMap<Lines, Estimate> {
-    let mut merged: HashMap<Lines, Estimate> = HashMap::new();
-    for (lines, estimate) in sites {
-        merged.entry(lines).or_default().add(&estimate);
+fn merge<A: Default>(sites: impl Iterator<Item = (Lines, A)>, add: impl Fn(&mut A, &A)) -> HashMap<Lines, A> {
+    let mut merged: HashMap<Lines, A> = HashMap::new();
+    for (lines, amount) in sites {
+        add(merged.entry(lines).or_default(), &amount);
     }
     merged
+}
+
+/// Counted sites as a reader tells them from each other, without their lines of source. The GIL is held and no exception is
+/// set.
+pub(super) fn counted(sites: Vec<CountedSite>, threads: &Threads) -> Vec<(Lines, SiteCount)> {
+    let mut resolver = Resolver::without_sources();
+    let lines = sites.into_iter().map(|site| {
+        let frames = site.frames.iter().map(|(code, offset_bytes)| resolver.frame(*code, *offset_bytes)).collect();
+        (Lines { thread: threads.name(site.thread), frames, truncated: site.truncated }, site.count)
+    });
+    merge(lines, |sum, count| *sum = sum.plus(*count)).into_iter().collect()
 }
 
 /// The `top` largest, largest first; equals in the order of their innermost frames, so that equal runs give equal reports.
@@ -168,6 +191,8 @@ pub(super) fn thread_names() -> Vec<(usize, String)> {
 
 /// Looks things up once for each code object and file.
 struct Resolver {
+    /// Whether lines of source are wanted.
+    reads_sources: bool,
     folder: Option<PathBuf>,
     codes: HashMap<usize, Function>,
     sources: HashMap<OsString, Option<Vec<u8>>>,
@@ -180,11 +205,20 @@ struct Function {
 }
 
 impl Resolver {
+    fn new(folder: Option<PathBuf>) -> Resolver {
+        Resolver { reads_sources: true, folder, codes: HashMap::new(), sources: HashMap::new() }
+    }
+
+    fn without_sources() -> Resolver {
+        Resolver { reads_sources: false, ..Resolver::new(None) }
+    }
+
     fn frame(&mut self, code: Code, offset_bytes: i32) -> Frame {
         let address = match code {
             Code::Object(address) => address,
             Code::Interpreter(number) => return pseudo(format!("<interpreter {number}>")),
             Code::Omitted => return pseudo("<function not recorded>".to_owned()),
+            Code::Recursion => return pseudo("<recursion>".to_owned()),
         };
         let code = core::ptr::with_exposed_provenance_mut::<ffi::PyObject>(address);
         // SAFETY: the tables keep the code object alive; the GIL is held.
@@ -192,13 +226,15 @@ impl Resolver {
         // SAFETY: as above. -1 where the instruction has no line.
         let line = unsafe { ffi::PyCode_Addr2Line(code.cast(), offset_bytes) };
         let line = u32::try_from(line).unwrap_or(0);
-        let source = self.sources.entry(function.file.clone());
-        let source = source.or_insert_with(|| read_source(&function.file, self.folder.as_deref()));
+        let source = self.reads_sources.then(|| {
+            let source = self.sources.entry(function.file.clone());
+            source.or_insert_with(|| read_source(&function.file, self.folder.as_deref())).as_deref()
+        });
         Frame {
             function: function.name.clone(),
             file: function.file.to_string_lossy().into_owned(),
             line,
-            source: source.as_deref().and_then(|source| line_of(source, line)),
+            source: source.flatten().and_then(|source| line_of(source, line)),
         }
     }
 }

@@ -1,0 +1,321 @@
+//! The module's functions for exact counts.
+
+use std::collections::HashMap;
+use std::ptr;
+
+use heapkeeper_profile::Code;
+use pyo3_ffi::{self as ffi, Py_ssize_t, PyObject};
+
+use crate::module::{exactly, none, to_str, unsigned};
+use crate::profile::exact::Depth;
+use crate::profile::{self, exact};
+
+/// `exact_start(max_frames)`.
+///
+/// # Safety
+/// Called by the interpreter, with the GIL held; so are all functions here.
+pub unsafe extern "C" fn py_start(_: *mut PyObject, arguments: *mut *mut PyObject, count: Py_ssize_t) -> *mut PyObject {
+    // SAFETY: called by the interpreter with the GIL held.
+    unsafe {
+        let Some(max_frames) = exactly(arguments, count).and_then(|&[max_frames]| unsigned(max_frames)) else {
+            return ptr::null_mut();
+        };
+        let depth = match max_frames {
+            0 => Depth::Whole,
+            frames => Depth::Frames(usize::try_from(frames).unwrap_or(usize::MAX)),
+        };
+        match exact::start(depth) {
+            Ok(()) => none(),
+            Err(line) => to_str(&line),
+        }
+    }
+}
+
+/// `exact_stop()`.
+///
+/// # Safety
+/// As for [`py_start`].
+pub unsafe extern "C" fn py_stop(_: *mut PyObject, arguments: *mut *mut PyObject, count: Py_ssize_t) -> *mut PyObject {
+    // SAFETY: as above.
+    unsafe { without_arguments(arguments, count, exact::stop) }
+}
+
+/// `exact_restart()`.
+///
+/// # Safety
+/// As for [`py_start`].
+pub unsafe extern "C" fn py_restart(
+    _: *mut PyObject,
+    arguments: *mut *mut PyObject,
+    count: Py_ssize_t,
+) -> *mut PyObject {
+    // SAFETY: as above.
+    unsafe { without_arguments(arguments, count, exact::restart) }
+}
+
+/// `exact_reset_peak()`.
+///
+/// # Safety
+/// As for [`py_start`].
+pub unsafe extern "C" fn py_reset_peak(
+    _: *mut PyObject,
+    arguments: *mut *mut PyObject,
+    count: Py_ssize_t,
+) -> *mut PyObject {
+    // SAFETY: as above.
+    unsafe { without_arguments(arguments, count, exact::reset_peak) }
+}
+
+/// `exact_on()`.
+///
+/// # Safety
+/// As for [`py_start`].
+pub unsafe extern "C" fn py_on(_: *mut PyObject, arguments: *mut *mut PyObject, count: Py_ssize_t) -> *mut PyObject {
+    // SAFETY: as above.
+    unsafe {
+        match exactly::<0>(arguments, count) {
+            Some([]) => ffi::PyBool_FromLong(exact::is_on().into()),
+            None => ptr::null_mut(),
+        }
+    }
+}
+
+/// `exact_usage()`.
+///
+/// # Safety
+/// As for [`py_start`].
+pub unsafe extern "C" fn py_usage(_: *mut PyObject, arguments: *mut *mut PyObject, count: Py_ssize_t) -> *mut PyObject {
+    // SAFETY: as above.
+    unsafe {
+        if exactly::<0>(arguments, count).is_none() {
+            return ptr::null_mut();
+        }
+        let usage = exact::usage();
+        let figures = [usage.live_bytes, usage.peak_bytes, usage.live_blocks, usage.total_bytes, usage.total_blocks];
+        tuple(figures.into_iter().map(|figure| ffi::PyLong_FromUnsignedLongLong(figure)))
+    }
+}
+
+/// `exact_memory()`.
+///
+/// # Safety
+/// As for [`py_start`].
+pub unsafe extern "C" fn py_memory(
+    _: *mut PyObject,
+    arguments: *mut *mut PyObject,
+    count: Py_ssize_t,
+) -> *mut PyObject {
+    // SAFETY: as above.
+    unsafe {
+        match exactly::<0>(arguments, count) {
+            Some([]) => ffi::PyLong_FromSize_t(exact::memory_bytes()),
+            None => ptr::null_mut(),
+        }
+    }
+}
+
+/// `exact_sites()`.
+///
+/// # Safety
+/// As for [`py_start`].
+pub unsafe extern "C" fn py_sites(_: *mut PyObject, arguments: *mut *mut PyObject, count: Py_ssize_t) -> *mut PyObject {
+    // SAFETY: as above; each object is new and given away to its container.
+    unsafe {
+        if exactly::<0>(arguments, count).is_none() {
+            return ptr::null_mut();
+        }
+        let sites = profile::counted_sites();
+        let list = ffi::PyList_New(0);
+        if list.is_null() {
+            return list;
+        }
+        for (lines, count) in sites {
+            let frames = tuple(lines.frames.iter().map(|frame| {
+                tuple([to_str(&frame.function), to_str(&frame.file), ffi::PyLong_FromLong(frame.line.into())])
+            }));
+            let figures = [
+                count.live_bytes,
+                count.live_blocks,
+                count.peak_bytes,
+                count.peak_blocks,
+                count.total_bytes,
+                count.total_blocks,
+            ];
+            let figures = figures.into_iter().map(|figure| ffi::PyLong_FromUnsignedLongLong(figure));
+            let row = tuple([frames, to_str(&lines.thread)].into_iter().chain(figures));
+            if row.is_null() || ffi::PyList_Append(list, row) < 0 {
+                ffi::Py_XDECREF(row);
+                ffi::Py_DECREF(list);
+                return ptr::null_mut();
+            }
+            ffi::Py_DECREF(row);
+        }
+        list
+    }
+}
+
+/// `exact_traces()`.
+///
+/// # Safety
+/// As for [`py_start`].
+pub unsafe extern "C" fn py_traces(
+    _: *mut PyObject,
+    arguments: *mut *mut PyObject,
+    count: Py_ssize_t,
+) -> *mut PyObject {
+    // SAFETY: as above; each object is new and given away to its container, or kept until the end.
+    unsafe {
+        if exactly::<0>(arguments, count).is_none() {
+            return ptr::null_mut();
+        }
+        exact::uncounted(|| {
+            let (blocks, entries) = profile::traces();
+            let mut stacks = Tracebacks::default();
+            let tracebacks: HashMap<_, _> =
+                entries.iter().map(|(entry, stack)| (*entry, stacks.traceback(stack))).collect();
+            let list = ffi::PyList_New(blocks.len() as Py_ssize_t);
+            let mut whole = !list.is_null();
+            for (index, (bytes, entry)) in blocks.into_iter().enumerate() {
+                if !whole {
+                    break;
+                }
+                let row = match tracebacks.get(&entry) {
+                    Some((traceback, frames)) => tuple([
+                        ffi::PyLong_FromLong(0),
+                        ffi::PyLong_FromSize_t(bytes),
+                        ffi::Py_XNewRef(*traceback),
+                        ffi::Py_XNewRef(*frames),
+                    ]),
+                    None => ptr::null_mut(),
+                };
+                whole = !row.is_null();
+                ffi::PyList_SetItem(list, index as Py_ssize_t, row);
+            }
+            for (traceback, frames) in tracebacks.into_values() {
+                ffi::Py_XDECREF(traceback);
+                ffi::Py_XDECREF(frames);
+            }
+            if !whole {
+                ffi::Py_XDECREF(list);
+                return ffi::PyErr_NoMemory();
+            }
+            list
+        })
+    }
+}
+
+/// `exact_traceback(obj)`.
+///
+/// # Safety
+/// As for [`py_start`].
+pub unsafe extern "C" fn py_traceback(
+    _: *mut PyObject,
+    arguments: *mut *mut PyObject,
+    count: Py_ssize_t,
+) -> *mut PyObject {
+    // SAFETY: as above.
+    unsafe {
+        let Some(&[object]) = exactly(arguments, count) else {
+            return ptr::null_mut();
+        };
+        let Some(stack) = profile::trace_of(object.cast()) else {
+            return none();
+        };
+        exact::uncounted(|| {
+            let (traceback, frames) = Tracebacks::default().traceback(&stack);
+            tuple([traceback, frames])
+        })
+    }
+}
+
+/// Builds tracebacks as `tracemalloc` gives them: a tuple of (file, line), innermost first, and how many frames there were.
+#[derive(Default)]
+struct Tracebacks {
+    files: HashMap<usize, *mut PyObject>,
+}
+
+impl Tracebacks {
+    /// A new traceback and the number of its frames, `None` where nobody knows it. Null with an exception set where there is
+    /// no memory.
+    ///
+    /// # Safety
+    /// The GIL is held.
+    unsafe fn traceback(&mut self, stack: &profile::TraceStack) -> (*mut PyObject, *mut PyObject) {
+        // SAFETY: the GIL is held.
+        unsafe {
+            let frames: Vec<_> =
+                stack.frames.iter().map(|(code, offset_bytes)| self.frame(*code, *offset_bytes)).collect();
+            let count = stack.frames.len().max(1);
+            let frames = match frames.is_empty() {
+                // What tracemalloc gives where no Python code was running.
+                true => tuple([tuple([to_str("<unknown>"), ffi::PyLong_FromLong(0)])]),
+                false => tuple(frames),
+            };
+            let count = if stack.truncated { none() } else { ffi::PyLong_FromSize_t(count) };
+            (frames, count)
+        }
+    }
+
+    /// # Safety
+    /// The GIL is held, and the tables keep the code object alive.
+    unsafe fn frame(&mut self, code: Code, offset_bytes: i32) -> *mut PyObject {
+        // SAFETY: by the caller's word.
+        unsafe {
+            let Code::Object(address) = code else {
+                return tuple([to_str("<unknown>"), ffi::PyLong_FromLong(0)]);
+            };
+            let object = ptr::with_exposed_provenance_mut::<PyObject>(address);
+            let file = *self.files.entry(address).or_insert_with(|| {
+                let file = ffi::PyObject_GetAttrString(object, c"co_filename".as_ptr());
+                if file.is_null() { to_str("<unknown>") } else { file }
+            });
+            let line = ffi::PyCode_Addr2Line(object.cast(), offset_bytes).max(0);
+            tuple([ffi::Py_XNewRef(file), ffi::PyLong_FromLong(line.into())])
+        }
+    }
+}
+
+impl Drop for Tracebacks {
+    fn drop(&mut self) {
+        for file in self.files.values() {
+            // SAFETY: the references are ours, and the GIL is held wherever this is used.
+            unsafe { ffi::Py_XDECREF(*file) };
+        }
+    }
+}
+
+/// # Safety
+/// As for [`py_start`].
+unsafe fn without_arguments(arguments: *mut *mut PyObject, count: Py_ssize_t, work: impl FnOnce()) -> *mut PyObject {
+    // SAFETY: by the caller's word.
+    unsafe {
+        match exactly::<0>(arguments, count) {
+            Some([]) => {
+                work();
+                none()
+            }
+            None => ptr::null_mut(),
+        }
+    }
+}
+
+/// A tuple of new references, which it takes. Null, with an exception set, if one of them is null.
+///
+/// # Safety
+/// The GIL is held; each item is a new reference, or null with an exception set.
+pub(crate) unsafe fn tuple(items: impl IntoIterator<Item = *mut PyObject>) -> *mut PyObject {
+    let items: Vec<*mut PyObject> = items.into_iter().collect();
+    // SAFETY: by the caller's word; the tuple is new and has room for so many.
+    unsafe {
+        let whole = items.iter().all(|item| !item.is_null());
+        let tuple = if whole { ffi::PyTuple_New(items.len() as Py_ssize_t) } else { ptr::null_mut() };
+        for (index, item) in items.into_iter().enumerate() {
+            if tuple.is_null() {
+                ffi::Py_XDECREF(item);
+            } else {
+                ffi::PyTuple_SetItem(tuple, index as Py_ssize_t, item);
+            }
+        }
+        tuple
+    }
+}
