@@ -14,6 +14,24 @@
 //!
 //! Lines are not in it: a node holds an offset into its code's instructions, and the code its line table as CPython stores it.
 //! Who reads the capture looks the lines up.
+//!
+//! In a file it is a stream in Arrow's IPC format, which pyarrow, Polars, DuckDB and others open without us: the header is the
+//! schema's metadata, a tick is a record batch of one row, and what a tick has several of is a list of structs in that row.
+//! The last column is a CRC-32 of all bytes before it, from the first of the file on: no changed bit goes unnoticed. [`Writer`] writes it, [`read`] and [`Reader`] read it back; neither panics, whatever it is given.
+
+mod columns;
+mod message;
+mod reader;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+pub use reader::{Capture, Damage, Error, Reader, read};
+pub use writer::Writer;
+
+/// What is written in the header as the file's format. A reader takes older ones, and refuses newer ones.
+pub const FORMAT: u32 = 1;
 
 /// Who wrote a capture. Nothing secret: no environment, no user.
 #[derive(Debug, Clone, Default, PartialEq)]
