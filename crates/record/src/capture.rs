@@ -17,7 +17,8 @@
 //!
 //! In a file it is a stream in Arrow's IPC format, which pyarrow, Polars, DuckDB and others open without us: the header is the
 //! schema's metadata, a tick is a record batch of one row, and what a tick has several of is a list of structs in that row.
-//! The last column is a CRC-32 of all bytes before it, from the first of the file on: no changed bit goes unnoticed. [`Writer`] writes it, [`read`] and [`Reader`] read it back; neither panics, whatever it is given.
+//! The last column is a CRC-32 of all bytes before it, from the first of the file on: no changed bit goes unnoticed.
+//! [`Writer`] writes it, [`read`] and [`Reader`] read it back; none of them panics, whatever it is given.
 
 mod columns;
 mod message;

@@ -251,6 +251,26 @@ fn is_plain(data_type: &DataType) -> bool {
     }
 }
 
+/// Bytes of an element of each buffer in a batch of this schema, in the order in which Arrow lays them out: of each column the
+/// validity, the offsets where it has some, the data, then the columns inside it. Bits and bytes count as 1.
+pub(super) fn element_bytes(schema: &Schema) -> Vec<usize> {
+    fn add(data_type: &DataType, sizes: &mut Vec<usize>) {
+        sizes.push(1);
+        match data_type {
+            DataType::List(item) => {
+                sizes.push(size_of::<i32>());
+                add(item.data_type(), sizes);
+            }
+            DataType::Struct(fields) => fields.iter().for_each(|field| add(field.data_type(), sizes)),
+            DataType::Utf8 | DataType::Binary => sizes.extend([size_of::<i32>(), 1]),
+            plain => sizes.push(plain.primitive_width().unwrap_or(1)),
+        }
+    }
+    let mut sizes = Vec::new();
+    schema.fields().iter().for_each(|field| add(field.data_type(), &mut sizes));
+    sizes
+}
+
 /// The tick in a batch of one row. A column that is not there reads as zero or nothing.
 pub(super) fn tick(batch: &RecordBatch) -> Tick {
     let one = |name| number_at::<UInt64Type>(batch.column_by_name(name))(0);

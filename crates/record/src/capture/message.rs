@@ -80,8 +80,13 @@ fn message(metadata: &[u8]) -> Result<Message<'_>, Flaw> {
     root_as_message(metadata).map_err(|_| Flaw::Corrupt("a message is malformed"))
 }
 
-/// The record batch that a message holds, if every length and place in it lies inside `body` and nothing is null.
-pub(super) fn record_batch<'a>(message: &Message<'a>, body: &[u8]) -> Option<arrow_ipc::RecordBatch<'a>> {
+/// The record batch that a message holds: one row without nulls, whose buffers lie inside `body`, each a whole number of
+/// elements of the size that `element_bytes` has for it. Arrow's own reader relies on the last.
+pub(super) fn record_batch<'a>(
+    message: &Message<'a>,
+    body: &[u8],
+    element_bytes: &[usize],
+) -> Option<arrow_ipc::RecordBatch<'a>> {
     let inside = |number: i64| usize::try_from(number).ok().filter(|&number| number <= body.len());
     if message.header_type() != MessageHeader::RecordBatch {
         return None;
@@ -96,10 +101,17 @@ pub(super) fn record_batch<'a>(message: &Message<'a>, body: &[u8]) -> Option<arr
             return None;
         }
     }
-    for buffer in batch.buffers()? {
+    let buffers = batch.buffers()?;
+    if buffers.len() != element_bytes.len() {
+        return None;
+    }
+    for (buffer, element_bytes) in buffers.iter().zip(element_bytes) {
         inside(buffer.offset())?;
-        inside(buffer.length())?;
+        let length = inside(buffer.length())?;
         inside(buffer.offset().checked_add(buffer.length())?)?;
+        if length % element_bytes != 0 {
+            return None;
+        }
     }
     Some(batch)
 }

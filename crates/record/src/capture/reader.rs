@@ -120,6 +120,8 @@ pub struct Reader<R: Read> {
     header: Header,
     schema: SchemaRef,
     version: MetadataVersion,
+    /// See [`columns::element_bytes`].
+    element_bytes: Vec<usize>,
     /// Of all bytes read so far; absent where checksums are not looked at.
     checksum: Option<Hasher>,
     /// Bytes read so far.
@@ -179,6 +181,7 @@ impl<R: Read> Reader<R> {
         let mut reader = Reader {
             source,
             header,
+            element_bytes: columns::element_bytes(&schema),
             schema: Arc::new(schema),
             version,
             checksum: with_checksums.then(Hasher::new),
@@ -215,7 +218,8 @@ impl<R: Read> Reader<R> {
         let Some(raw) = RawMessage::read(&mut self.source)? else { return Ok(None) };
         self.check_sum(&raw)?;
         let message = raw.message()?;
-        let batch = record_batch(&message, &raw.body).ok_or(Flaw::Corrupt("a message holds no tick"))?;
+        let batch = record_batch(&message, &raw.body, &self.element_bytes);
+        let batch = batch.ok_or(Flaw::Corrupt("a message holds no tick"))?;
         let malformed = |_| Flaw::Corrupt("a tick is malformed");
         let body = Buffer::from_slice_ref(&raw.body);
         let dictionaries = HashMap::new();
