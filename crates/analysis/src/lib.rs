@@ -4,5 +4,6 @@
 //! a JSON file of another machine, and text comes out; so every report can be tested, and looked at,
 //! without Python. The Python face calls [`report::render`] at exit.
 
+pub mod capture;
 pub mod report;
 pub mod stacks;

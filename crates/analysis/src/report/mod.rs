@@ -12,7 +12,7 @@ mod collector;
 mod heap;
 mod path;
 mod picture;
-mod quantity;
+pub(crate) mod quantity;
 mod sites;
 mod table;
 mod text;

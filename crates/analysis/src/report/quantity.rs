@@ -59,7 +59,7 @@ pub(super) fn ratio(part: u64, whole: u64) -> f64 {
 }
 
 /// `340 ms`, `8.1 s`, `12 min 5 s`, `3 h 12 min`.
-pub(super) fn seconds(seconds: f64) -> String {
+pub(crate) fn seconds(seconds: f64) -> String {
     if !seconds.is_finite() || seconds < 0.0 {
         return "?".to_owned();
     }

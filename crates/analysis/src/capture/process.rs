@@ -1,0 +1,85 @@
+//! One process of a profile: its ticks, and the state of its sites at any of them.
+
+use heapkeeper_record::capture::{Collection, Header, Mark, Value};
+
+/// What one capture holds, but for its stacks.
+#[derive(Debug, Clone, Default)]
+pub struct Process {
+    /// Who wrote it.
+    pub header: Header,
+    /// The state of the process tick by tick, in the order of time.
+    pub series: Vec<Point>,
+    /// What the program marked.
+    pub marks: Vec<Mark>,
+    /// Collections of cycles.
+    pub collections: Vec<Collection>,
+    /// The highest live bytes, and when that was, milliseconds since the capture began.
+    pub peak_bytes: u64,
+    /// When the peak was.
+    pub peak_at_ms: u64,
+    /// Samples or allocations that found no room in the tables.
+    pub lost: u64,
+    /// It came to its end in an orderly way: what is live at the last tick was live at exit.
+    pub ended: bool,
+    /// When it began, milliseconds after the first process of the profile.
+    pub offset_ms: u64,
+    /// Figures of sites, tick after tick: those of tick `n` end at `series[n].values_end`.
+    pub(super) values: Vec<Value>,
+    /// Of each site in the capture's own numbers, the profile's.
+    pub(super) sites: Vec<u32>,
+}
+
+/// A process at one tick.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Point {
+    /// Milliseconds since the capture began.
+    pub at_ms: u64,
+    /// Resident bytes of the process.
+    pub rss_bytes: u64,
+    /// Bytes in pools and spans of our heap.
+    pub heap_bytes: u64,
+    /// Resident bytes outside our heap.
+    pub outside_bytes: u64,
+    /// Live bytes requested.
+    pub live_bytes: u64,
+    pub(super) values_end: usize,
+}
+
+impl Process {
+    /// The last tick; all zeros where there is none.
+    pub fn last(&self) -> Point {
+        self.series.last().copied().unwrap_or_default()
+    }
+
+    /// The ticks up to a moment, counted.
+    pub(super) fn ticks_until(&self, at_ms: u64) -> usize {
+        self.series.partition_point(|point| point.at_ms <= at_ms)
+    }
+
+    /// The ticks up to the one that brought a mark, that one included.
+    pub(super) fn ticks_until_mark(&self, mark: &Mark) -> usize {
+        (self.series.partition_point(|point| point.at_ms < mark.at_ms) + 1).min(self.series.len())
+    }
+
+    /// The figures of each site after each of these numbers of ticks, which must not fall.
+    pub(super) fn states(&self, ticks: &[usize]) -> Vec<Vec<Value>> {
+        let mut state = vec![Value::default(); self.sites.len()];
+        let mut at = 0;
+        let after = ticks.iter().map(|&ticks| {
+            let end = ticks.checked_sub(1).and_then(|last| self.series.get(last)).map_or(at, |point| point.values_end);
+            for value in self.values.get(at..end).unwrap_or_default() {
+                if let Some(known) = state.get_mut(value.site as usize) {
+                    *known = *value;
+                }
+            }
+            at = at.max(end);
+            state.clone()
+        });
+        after.collect()
+    }
+
+    /// The figures of each site after so many ticks.
+    pub(super) fn state(&self, ticks: usize) -> Vec<Value> {
+        self.states(&[ticks]).pop().unwrap_or_default()
+    }
+}
