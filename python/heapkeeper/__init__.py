@@ -12,6 +12,7 @@ __all__ = [
     "__version__",
     "install",
     "limit",
+    "mark",
     "report",
     "status",
     "trim",
@@ -37,7 +38,7 @@ def install(*, profile="sample", sample_bytes=512 * 1024, max_heap=None, seed=No
     Idempotent: a process that is on our heap already stays as it is. Returns whether the process is on our heap. Where
     this interpreter cannot be served, a RuntimeWarning says why, and CPython's allocator or its collector stays.
 
-    profile: **"sample"** or "off". sample_bytes: mean distance between two samples, **512 KiB**. max_heap: hard limit,
+    profile: **"sample"**, "exact" (every allocation is counted) or "off". sample_bytes: mean distance between two samples, **512 KiB**. max_heap: hard limit,
     **none**. Both are bytes, or a size such as "64M". seed: makes the sampler repeatable; **random**. gc: who does this
     interpreter's full collections of cycles: "heapkeeper", "cpython", or "verify": CPython, compared with ours. Another call
     may change that. **"heapkeeper"**, or what was said last.
@@ -117,6 +118,16 @@ def limit(size):
     if not _native.installed():
         raise NotInstalledError("this process runs on CPython's allocator; call heapkeeper.install() first")
     _native.limit(limit_bytes)
+
+
+def mark(name):
+    """Name this moment in the capture of this process: "after warm-up". Without a capture it does nothing.
+
+    Returns whether there is a capture.
+    """
+    from heapkeeper import _native
+
+    return _native.capture_mark(str(name))
 
 
 def trim():

@@ -49,6 +49,12 @@ def _follow(settings):
 
         _exit.register(settings)
     _install_collector(settings)
+    if settings.output is not None and reason is None:
+        from heapkeeper import _capture
+
+        reason = _capture.begin(settings.output)
+        if reason is not None:
+            _complain(f"no capture: {reason}")
 
 
 def _install_collector(settings):

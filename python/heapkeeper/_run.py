@@ -28,11 +28,15 @@ What follows belongs to the program, options too.
 
 options:
   --max-heap SIZE   hard limit of the heap of each process: MemoryError beyond it       (default: none)
-  --profile MODE    sample: learn which lines allocate, by sampling; off: do not        (default: sample)
+  --profile MODE    sample: learn which lines allocate, by sampling; exact: count     (default: sample)
+                    every allocation, with whole stacks; off: neither
   --sample-bytes N  mean distance between two samples: smaller sees more, costs more    (default: 512K)
   --allocator NAME  heapkeeper, or cpython to compare with                              (default: heapkeeper)
   --gc MODE         who does full collections of cycles: heapkeeper, cpython, or     (default: heapkeeper)
                     verify: CPython, and one line where ours differs
+  -o, --output FILE write a capture, for `heapkeeper report`; %p in the name is the pid. Python processes that
+                    the program starts write one each, with their pid in the name.       (default: none)
+  -f, --force       overwrite FILE
   --json            the report as one JSON object
   -q, --quiet       no report
   -h, --help        show this help
@@ -42,6 +46,7 @@ examples:
   heapkeeper run app.py --port 8000
   heapkeeper run --max-heap 512M -m pytest tests
   heapkeeper run --json app.py 2>memory.json
+  heapkeeper run --profile exact -o app.hk app.py; heapkeeper report app.hk
   heapkeeper run -q -c 'import heapkeeper; print(heapkeeper.where([]))'
   python -X dev -m heapkeeper run app.py         with flags for the interpreter
 
@@ -77,6 +82,7 @@ def _read(arguments):
     """Settings, and the interpreter's arguments from the program on; None in their place asks for help."""
     settings = _inherited()
     quiet = False
+    force = False
     rest = list(arguments)
     while rest and rest[0].startswith("-") and rest[0] != "-" and not rest[0].startswith(("-m", "-c")):
         option, equals, value = rest.pop(0).partition("=")
@@ -90,6 +96,8 @@ def _read(arguments):
             return settings, None
         if option in ("-q", "--quiet"):
             quiet = True
+        elif option in ("-f", "--force"):
+            force = True
         elif option == "--json":
             settings.json = True
         elif option in _VALUES:
@@ -109,10 +117,28 @@ def _read(arguments):
     if quiet and settings.json:
         raise SettingsError("-q and --json contradict each other")
     settings.report = None if quiet else os.getpid()
+    if settings.output is not None:
+        _make_room(settings, force)
     return settings, rest
 
 
-_FLAGS = ("-h", "--help", "-q", "--quiet", "--json")
+def _make_room(settings, force):
+    """See to it that the capture can be a new file. Raises SettingsError."""
+    if settings.profile == "off" or settings.allocator == "cpython":
+        raise SettingsError("-o: a capture needs our heap and a profile")
+    path = settings.output.replace("%p", str(os.getpid()))
+    if not os.path.isdir(os.path.dirname(path)):
+        raise SettingsError(f"-o: there is no folder {os.path.dirname(path)}")
+    if os.path.lexists(path):
+        if not force:
+            raise SettingsError(f"-o: {path} exists; -f overwrites it")
+        try:
+            os.unlink(path)
+        except OSError as error:
+            raise SettingsError(f"-o: {path}: {error.strerror}") from None
+
+
+_FLAGS = ("-f", "--force", "-h", "--help", "-q", "--quiet", "--json")
 
 # Option: the setting it gives, and how its value is read.
 _VALUES = {
@@ -121,6 +147,8 @@ _VALUES = {
     "--allocator": ("allocator", lambda value: _settings.choice(value, _settings.ALLOCATORS)),
     "--gc": ("gc", lambda value: _settings.choice(value, _settings.COLLECTORS)),
     "--max-heap": ("max_heap", _settings.heap_limit),
+    "--output": ("output", _settings.output),
+    "-o": ("output", _settings.output),
 }
 
 

@@ -1,7 +1,7 @@
 """What a process is asked to do: the grammar of the environment variable HEAPKEEPER.
 
     HEAPKEEPER = "1" | "on" | "0" | "off" | "" | ITEM ("," ITEM)*
-    ITEM       = "profile=" ("sample" | "off")      default sample
+    ITEM       = "profile=" ("sample" | "exact" | "off")   default sample; exact counts every allocation
                | "sample-bytes=" SIZE               mean distance between samples, default 512K
                | "max-heap=" SIZE                   hard limit, 8M at least, default none
                | "allocator=" ("heapkeeper" | "cpython")
@@ -9,6 +9,7 @@
                | "report" | "report=" PID           report at exit: in every process, or in that one
                | "json"                             the report as one JSON object
                | "seed=" N                          of the sampler, default random
+               | "output=" PATH                     write a capture; %p is the pid, PATH holds no comma
                | "log=" PATH                        a line for each process that comes along; PATH holds no comma
     SIZE       = a number and a unit of 1024s: 4096, 512K, 64M, 64MiB, 1.5G
 
@@ -18,10 +19,11 @@ settings s: parse(compose(s)) == s. Errors are a SettingsError of one line.
 
 from heapkeeper import SettingsError
 
-PROFILES = ("sample", "off")
+PROFILES = ("sample", "exact", "off")
 ALLOCATORS = ("heapkeeper", "cpython")
 COLLECTORS = ("heapkeeper", "cpython", "verify")
 DEFAULT_SAMPLE_BYTES = 512 * 1024
+EXACT_SAMPLE_BYTES = 64 * 1024
 
 # An interpreter that has just started needs 0.8 MiB (3.12): less would kill the program before its first line.
 MIN_HEAP_LIMIT_BYTES = 8 * 2**20
@@ -37,7 +39,19 @@ _MAX_SEED = 2**64 - 1
 class Settings:
     """One process's settings. Units are in the grammar above."""
 
-    __slots__ = ("allocator", "gc", "json", "log", "max_heap", "on", "profile", "report", "sample_bytes", "seed")
+    __slots__ = (
+        "allocator",
+        "gc",
+        "json",
+        "log",
+        "max_heap",
+        "on",
+        "output",
+        "profile",
+        "report",
+        "sample_bytes",
+        "seed",
+    )
 
     def __init__(self):
         self.on = True
@@ -50,6 +64,7 @@ class Settings:
         self.json = False
         self.seed = None
         self.log = None
+        self.output = None
 
     def __eq__(self, other):
         return all(getattr(self, name) == getattr(other, name) for name in self.__slots__)
@@ -101,6 +116,15 @@ def choice(value, choices):
     return value
 
 
+def output(text):
+    """The path of a capture, made absolute. Raises SettingsError."""
+    if not text or "," in text:
+        raise SettingsError(f"{text!r} cannot be a capture's name: it is empty or holds a comma")
+    import os
+
+    return os.path.abspath(text)
+
+
 def seed(text):
     """A sampler's seed: 1 to 2⁶⁴−1, as 0 stands for a random one. Raises SettingsError."""
     return _number(text, _MAX_SEED)
@@ -125,6 +149,8 @@ def _parse_item(settings, item):
         settings.report = _in_item(item, _number, value, 2**31 - 1) if equals else EVERY_PROCESS
     elif key == "log" and value:
         settings.log = value
+    elif key == "output" and value:
+        settings.output = value
     elif key == "profile":
         settings.profile = _in_item(item, choice, value, PROFILES)
     elif key == "allocator":
@@ -139,7 +165,7 @@ def _parse_item(settings, item):
         settings.seed = _in_item(item, seed, value)
     else:
         raise SettingsError(
-            f"{item!r} is none of 1, 0, profile=, sample-bytes=, max-heap=, allocator=, gc=, report, json, seed=, log="
+            f"{item!r} is none of 1, 0, profile=, sample-bytes=, max-heap=, allocator=, gc=, report, json, seed=, log=, output="
         )
 
 
@@ -179,6 +205,8 @@ def compose(settings):
         items.append(f"seed={settings.seed}")
     if settings.log is not None:
         items.append(f"log={settings.log}")
+    if settings.output is not None:
+        items.append(f"output={settings.output}")
     return ",".join(items) or "on"
 
 
@@ -188,11 +216,19 @@ def install(settings):
         from heapkeeper import _native
     except ImportError as error:
         return str(error)
-    return _native.install(
-        settings.sample_bytes if settings.profile == "sample" else 0,
-        settings.max_heap or 0,
-        settings.seed or 0,
-    )
+    reason = _native.install(_distance(settings), settings.max_heap or 0, settings.seed or 0)
+    if reason is None and settings.profile == "exact":
+        reason = _native.exact_start(0)
+    return reason
+
+
+def _distance(settings):
+    """Mean distance between samples; 0 for none. Beside exact counts, samples tell how long blocks live."""
+    if settings.profile == "off":
+        return 0
+    if settings.profile == "exact" and settings.sample_bytes == DEFAULT_SAMPLE_BYTES:
+        return EXACT_SAMPLE_BYTES
+    return settings.sample_bytes
 
 
 # Who does this interpreter's full collections, as far as somebody said so.

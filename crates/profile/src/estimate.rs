@@ -47,6 +47,11 @@ impl Estimate {
         ((self.blocks_fixed + (1 << (BLOCK_BITS - 1))) >> BLOCK_BITS) as u64
     }
 
+    /// Variance of `bytes`, in square bytes.
+    pub fn variance(&self) -> f64 {
+        self.variance as f64
+    }
+
     /// Half-width of the 95 % confidence interval of `bytes`, in bytes, where `mean_bytes` is the mean distance between
     /// samples.
     ///

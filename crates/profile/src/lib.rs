@@ -28,5 +28,8 @@ pub use estimate::Estimate;
 pub use gaps::Gaps;
 pub use pages::Pages;
 pub use peak::Tracked;
+pub use tables::export::{Known, NodeEntry, SiteEntry};
 pub use tables::snapshot::{SiteSnapshot, Snapshot};
-pub use tables::{Code, CodeId, Full, Interned, MAX_CODES, MAX_DEPTH, MAX_RECURSION, NodeId, SiteId, Tables, ThreadId};
+pub use tables::{
+    Code, CodeId, Freed, Full, Interned, MAX_CODES, MAX_DEPTH, MAX_RECURSION, NodeId, SiteId, Tables, ThreadId,
+};

@@ -13,6 +13,7 @@
 //! - a node's parent comes before it; every id names an entry of its table;
 //! - a table that cannot grow leaves everything as it was: the sample is counted in `lost`.
 
+pub(crate) mod export;
 pub(crate) mod snapshot;
 
 use allocator_api2::vec::Vec;
@@ -86,6 +87,11 @@ impl NodeId {
     /// The empty stack of which outer frames were left out.
     pub const TRUNCATED: NodeId = NodeId(1);
 
+    /// Whether there is a frame in it.
+    pub fn has_frames(self) -> bool {
+        self.0 > NodeId::TRUNCATED.0
+    }
+
     /// A hash of this stack and a word, for small caches.
     #[inline(always)]
     pub fn mixed(self, word: usize) -> usize {
@@ -114,6 +120,28 @@ struct Site {
     node: NodeId,
     thread: ThreadId,
     bytes: Tracked,
+    /// Everything ever sampled here.
+    total: Estimate,
+    /// What of it was freed, in blocks.
+    freed: Freed,
+}
+
+/// Estimated blocks of a site that were freed, by what they had lived through.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Freed {
+    /// No collection of cycles.
+    pub soon: u64,
+    /// A young collection, but no full one.
+    pub young: u64,
+    /// A full collection.
+    pub old: u64,
+}
+
+/// Collections of cycles so far: what a block has lived through is told by these.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Collections {
+    young: u32,
+    full: u32,
 }
 
 impl Site {
@@ -127,6 +155,7 @@ struct Sample {
     block: usize,
     size_bytes: usize,
     site: u32,
+    born: Collections,
 }
 
 /// All tables of a profiler.
@@ -147,6 +176,7 @@ pub struct Tables {
     peak_at_ms: u64,
     taken: u64,
     lost: u64,
+    collections: Collections,
 }
 
 impl Tables {
@@ -171,6 +201,7 @@ impl Tables {
             peak_at_ms: 0,
             taken: 0,
             lost: 0,
+            collections: Collections::default(),
         };
         push(&mut tables.codes, Code::Omitted)?;
         push(&mut tables.codes, Code::Recursion)?;
@@ -264,7 +295,7 @@ impl Tables {
         let mut times = 0;
         let mut before = NodeId::EMPTY;
         let mut at = parent;
-        while at.0 > NodeId::TRUNCATED.0 {
+        while at.has_frames() {
             let node = &self.nodes[at.0 as usize];
             if node.code == code {
                 if times == 0 {
@@ -277,7 +308,7 @@ impl Tables {
         if times < MAX_RECURSION {
             return self.child(parent, code, offset_bytes);
         }
-        let is_folded = before.0 > NodeId::TRUNCATED.0 && self.nodes[before.0 as usize].code == CodeId::RECURSION;
+        let is_folded = before.has_frames() && self.nodes[before.0 as usize].code == CodeId::RECURSION;
         let before = if is_folded { before } else { self.child(before, CodeId::RECURSION, -1)? };
         self.child(before, code, offset_bytes)
     }
@@ -304,11 +335,13 @@ impl Tables {
         self.samples.try_reserve(1, hash_sample).map_err(|_| Full)?;
         // A block whose free went unseen: whatever it was, it is this one now.
         self.remove(block);
-        let sample = Sample { block, size_bytes, site };
+        let sample = Sample { block, size_bytes, site, born: self.collections };
         self.samples.insert_unique(hash_sample(&sample), sample, hash_sample);
 
         let estimate = Estimate::of_sample(size_bytes, self.mean_bytes);
-        self.sites[site as usize].bytes.add(self.epoch, &estimate);
+        let sampled = &mut self.sites[site as usize];
+        sampled.bytes.add(self.epoch, &estimate);
+        sampled.total.add(&estimate);
         self.total.add(self.epoch, &estimate);
         self.taken += 1;
         let level = level.unwrap_or(self.total.live.bytes);
@@ -353,6 +386,12 @@ impl Tables {
     /// Visit every sampled block that is live: its address, its size in bytes, and who allocated it.
     pub fn visit_samples(&self, mut visit: impl FnMut(usize, usize, SiteId)) {
         self.samples.iter().for_each(|sample| visit(sample.block, sample.size_bytes, SiteId(sample.site)));
+    }
+
+    /// A collection of cycles is over: live samples have lived through it.
+    pub fn collected(&mut self, is_full: bool) {
+        let count = if is_full { &mut self.collections.full } else { &mut self.collections.young };
+        *count = count.wrapping_add(1);
     }
 
     /// Count a sample that found no room.
@@ -417,14 +456,27 @@ impl Tables {
             let site = &sites[*id as usize];
             Site::hash(site.node, site.thread)
         });
-        self.sites.push(Site { node, thread, bytes: Tracked::default() });
+        self.sites.push(Site {
+            node,
+            thread,
+            bytes: Tracked::default(),
+            total: Estimate::default(),
+            freed: Freed::default(),
+        });
         Ok(SiteId(id))
     }
 
     fn leave(&mut self, sample: &Sample) {
         let estimate = Estimate::of_sample(sample.size_bytes, self.mean_bytes);
-        self.sites[sample.site as usize].bytes.sub(self.epoch, &estimate);
+        let site = &mut self.sites[sample.site as usize];
+        site.bytes.sub(self.epoch, &estimate);
         self.total.sub(self.epoch, &estimate);
+        let freed = match sample.born {
+            born if born.full != self.collections.full => &mut site.freed.old,
+            born if born.young != self.collections.young => &mut site.freed.young,
+            _ => &mut site.freed.soon,
+        };
+        *freed += estimate.blocks();
     }
 }
 

@@ -9,6 +9,8 @@
 //! profile/       the sampler's observer and what it found; frames.rs reads the Python stack
 //! layout.rs      facts of the interpreter built for, checked against the one found; versions/ has a file for each
 //! collect/       full collections by our own search, in the place of CPython's callbacks
+//! capture.rs     a thread that writes what the profiler knows to a file
+//! counting.rs    the module's functions for exact counts
 //! answers.rs     sys.getallocatedblocks() and friends answer for our heap too
 //! place.rs       heapkeeper.where(obj)
 //! status.rs      everything known, as a record
@@ -18,6 +20,7 @@
 //! Inside a hook: no Python code, no allocation of CPython's, no lock that Python code may hold.
 
 mod answers;
+mod capture;
 mod collect;
 mod counting;
 mod elsewhere;

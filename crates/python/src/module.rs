@@ -19,7 +19,7 @@ static COLLECTOR_REASON: Mutex<Option<String>> = Mutex::new(None);
 /// Called by the interpreter to import the module.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn PyInit__native() -> *mut PyObject {
-    static mut METHODS: [ffi::PyMethodDef; 20] = [
+    static mut METHODS: [ffi::PyMethodDef; 25] = [
         method(c"install", py_install, c"install(sample_bytes, max_heap, seed)\n--\n\nPut this process on our heap. Returns None, or in one line why CPython's allocator stays."),
         method(c"installed", py_installed, c"installed()\n--\n\nWhether this process is on our heap."),
         method(c"gc_status_json", py_gc_status_json, c"gc_status_json()\n--\n\nThe state of this interpreter's collector, as JSON."),
@@ -39,6 +39,11 @@ pub unsafe extern "C" fn PyInit__native() -> *mut PyObject {
         method(c"exact_memory", counting::py_memory, c"exact_memory()\n--\n\nBytes of memory that counting takes."),
         method(c"exact_traces", counting::py_traces, c"exact_traces()\n--\n\nEvery counted block that is live, as tracemalloc's own _get_traces gives them."),
         method(c"exact_traceback", counting::py_traceback, c"exact_traceback(obj)\n--\n\nThe traceback of an object's block, and how many frames there were, or None."),
+        method(c"capture_start", counting::py_capture_start, c"capture_start(path, program)\n--\n\nWrite a capture of this process to a new file. Returns None, or in one line why not."),
+        method(c"capture_stop", counting::py_capture_stop, c"capture_stop()\n--\n\nWrite the end of the capture."),
+        method(c"capture_forget", counting::py_capture_forget, c"capture_forget()\n--\n\nIn the child of a fork: leave the capture to the parent. Returns whether there was one."),
+        method(c"capture_path", counting::py_capture_path, c"capture_path()\n--\n\nThe file of this process's capture, or None."),
+        method(c"capture_mark", counting::py_capture_mark, c"capture_mark(name)\n--\n\nName this moment in the capture. Returns whether there is one."),
         ffi::PyMethodDef::zeroed(),
     ];
     static mut SLOTS: [ffi::PyModuleDef_Slot; 3] = [

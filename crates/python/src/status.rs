@@ -28,7 +28,8 @@ fn seconds_since_install(at_ms: u64) -> f64 {
 /// The record now. The GIL is held.
 pub fn status(program: String, [reason, collector_reason]: [Option<String>; 2]) -> Status {
     // First the sites: to resolve them allocates, which should not show in the figures twice.
-    let profile = profile::is_on().then(|| profile::status(TOP_SITES, seconds_since_install));
+    let profile =
+        (profile::is_on() || profile::exact::is_on()).then(|| profile::status(TOP_SITES, seconds_since_install));
     let (heap, process) = (heap_status(), process_status());
     Status {
         program,

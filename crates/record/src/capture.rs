@@ -186,15 +186,19 @@ pub struct Mark {
     pub name: String,
 }
 
-/// One collection of cycles.
+/// A collection of cycles, or several of one generation summed up: young ones are, as there may be thousands a second.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Collection {
-    /// When it began, milliseconds since the capture began.
+    /// When the first of them ended, milliseconds since the capture began.
     pub at_ms: u64,
     /// 0, 1 or 2.
     pub generation: u8,
-    /// How long it took.
+    /// How many they were.
+    pub count: u64,
+    /// How long they took together.
     pub pause_us: u64,
+    /// How long the longest took.
+    pub longest_us: u64,
     /// Objects found in cycles.
     pub collected: u64,
     /// Of those, objects that could not be freed.

@@ -195,6 +195,9 @@ fn sites_section(page: &mut Page, profile: &ProfileStatus, names: &ShortNames<'_
 
 /// Why no line is named: the program is small, or its memory is spread thin.
 fn no_answer(profile: &ProfileStatus) -> Line {
+    if profile.sample_bytes == 0 {
+        return Line::new().plain("Nothing that Python code allocated was live.");
+    }
     let finer = match profile.sample_bytes / 32 / 1024 {
         0 => String::new(),
         kib => format!(" --sample-bytes {kib}K looks closer."),

@@ -18,10 +18,15 @@ pub(super) enum Owner {
     Standard,
     /// A script in a `bin` folder that only starts a package (`bin/flask`).
     Launcher,
+    /// What stands for frames that nobody kept, and has no file.
+    Nobody,
 }
 
 /// Tells whose a file is from its path alone.
 pub(super) fn owner(file: &str) -> Owner {
+    if file.is_empty() {
+        return Owner::Nobody;
+    }
     if file.starts_with("<frozen ") || file.starts_with("<__array_function__") {
         return Owner::Standard;
     }

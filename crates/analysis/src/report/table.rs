@@ -38,9 +38,12 @@ pub(super) fn at_peak(page: &mut Page, profile: &ProfileStatus, entries: &[Entry
     });
     page.gap();
     let error = percent(ratio(profile.peak_error_bytes, profile.peak_bytes));
-    let sampled =
-        format!("  {} ±{error}, sampled every {} on average", bytes(profile.peak_bytes), bytes(profile.sample_bytes));
-    page.line(Line::new().strong("At the peak").dim(sampled));
+    let peak = bytes(profile.peak_bytes);
+    let how = match profile.sample_bytes {
+        0 => format!("  {peak}, counted to the byte"),
+        distance => format!("  {peak} ±{error}, sampled every {} on average", bytes(distance)),
+    };
+    page.line(Line::new().strong("At the peak").dim(how));
     print(page, rows.collect());
     rest(page, profile.peak_bytes, &shown);
 }
@@ -55,7 +58,9 @@ pub(super) fn at_exit(
 ) {
     page.gap();
     if entries.is_empty() {
-        page.wrap(Line::new().strong("At exit").plain(" none of the sampled blocks was live any more."), 0);
+        let what = if profile.sample_bytes == 0 { "counted" } else { "sampled" };
+        let text = format!(" none of the {what} blocks was live any more.");
+        page.wrap(Line::new().strong("At exit").plain(text), 0);
         return;
     }
     let shown = worth_showing(entries, EXIT_ROWS);
@@ -80,6 +85,16 @@ pub(super) fn at_exit(
 
 /// What the figures rest on.
 pub(super) fn footnote(page: &mut Page, profile: &ProfileStatus) {
+    if profile.sample_bytes == 0 {
+        let text = format!("{} counted.", counted(profile.samples, "allocation"));
+        page.gap();
+        page.wrap(Line::new().dim(text), 0);
+        if profile.lost_samples > 0 {
+            let lost = counted(profile.lost_samples, "allocation");
+            page.wrap(Line::new().with(Role::Warning, format!("{lost} without a line: there were too many sites.")), 0);
+        }
+        return;
+    }
     let samples = counted(profile.samples, "sample");
     let mut text = format!("{samples} in all; ± bounds the 95 % confidence interval");
     let finer = profile.sample_bytes / 8;

@@ -37,6 +37,7 @@ use std::time::Instant;
 
 use pyo3_ffi::{self as ffi, PyObject};
 
+use crate::{capture, profile};
 use full::Survivors;
 use history::History;
 use state::{CollectorState, OLD};
@@ -104,7 +105,11 @@ impl Seat {
                     self.after_full();
                 }
                 if let Some((started, _)) = self.running.get() {
-                    self.history.borrow_mut().note(generation, started.elapsed());
+                    let pause = started.elapsed();
+                    self.history.borrow_mut().note(generation, pause);
+                    profile::collected(is_full);
+                    // SAFETY: by the caller's word.
+                    capture::collected(generation, pause, || unsafe { counts(*arguments.add(1)) });
                 }
                 // SAFETY: by the caller's word.
                 unsafe { self.forward(arguments) };
@@ -204,6 +209,25 @@ unsafe fn generation(info: *mut PyObject) -> usize {
         }
         ffi::PyLong_AsLong(value) as usize
     }
+}
+
+/// Objects that a collection found and those that it could not free, as a callback's dict says.
+///
+/// # Safety
+/// The GIL is held; `info` is a dict.
+unsafe fn counts(info: *mut PyObject) -> (u64, u64) {
+    // SAFETY: by the caller's word; what is found is borrowed. A look-up that fails clears its error.
+    let number = |key: &std::ffi::CStr| unsafe {
+        let key = ffi::PyUnicode_InternFromString(key.as_ptr());
+        let value = if key.is_null() { std::ptr::null_mut() } else { ffi::PyDict_GetItem(info, key) };
+        ffi::Py_XDECREF(key);
+        let number = if value.is_null() { 0 } else { ffi::PyLong_AsLongLong(value) };
+        if !ffi::PyErr_Occurred().is_null() {
+            ffi::PyErr_Clear();
+        }
+        u64::try_from(number).unwrap_or(0)
+    };
+    (number(c"collected"), number(c"uncollectable"))
 }
 
 /// In the child of a fork.

@@ -15,7 +15,7 @@ use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::OnceLock;
 
 use heapkeeper_heap::{Lock, MAX_TAG, Tagged, Tags, monotonic_ms};
-use heapkeeper_profile::{Counts, Entry, Level, MAX_COUNTED_SITES, SiteCount};
+use heapkeeper_profile::{Counts, Entry, Level, MAX_COUNTED_SITES, SiteCount, SiteId};
 
 pub use super::walker::Depth;
 use super::walker::Walker;
@@ -293,8 +293,26 @@ pub fn reset_peak() {
     LEVEL.reset_peak(monotonic_ms());
 }
 
+/// When the state at the peak was kept, by the clock of [`monotonic_ms`].
+pub fn peak_at_ms() -> u64 {
+    LEVEL.peak_at_ms()
+}
+
+/// The counts of a site, which has its own entry or none.
+pub fn count_of(site: SiteId) -> SiteCount {
+    match Entry::of(site) {
+        Entry::OTHERS => SiteCount::default(),
+        entry => count(entry),
+    }
+}
+
+/// The counts of all sites that found no room.
+pub fn others() -> SiteCount {
+    count(Entry::OTHERS)
+}
+
 /// The counts of one entry.
-pub fn count(entry: Entry) -> SiteCount {
+fn count(entry: Entry) -> SiteCount {
     let mut sum = SiteCount::default();
     for_each_book(|counts| sum = sum.plus(counts.get(entry)));
     sum

@@ -64,7 +64,7 @@ unsafe fn write_object(hasher: &mut DefaultHasher, object: *mut ffi::PyObject) {
 /// # Safety
 /// `text` is a `str`, and the GIL is held.
 #[cfg_attr(Py_3_12, expect(unused_variables))]
-unsafe fn is_ready(text: *mut ffi::PyObject) -> bool {
+pub(super) unsafe fn is_ready(text: *mut ffi::PyObject) -> bool {
     #[cfg(Py_3_12)]
     let ready = true;
     // SAFETY: the caller's promise.

@@ -19,6 +19,7 @@
 
 pub mod exact;
 mod identity;
+pub mod names;
 mod observer;
 mod resolve;
 mod walker;
@@ -176,6 +177,12 @@ pub fn status(top: usize, seconds_since_install: fn(u64) -> f64) -> ProfileStatu
     let Some((snapshot, threads, folder)) = copied else {
         return ProfileStatus::default();
     };
+    if exact::is_on() {
+        let mut status = resolve::exact_status(counted_sites(), exact::usage(), top, folder);
+        status.lost_samples = exact::others().total_blocks;
+        status.peak_at_s = seconds_since_install(exact::peak_at_ms());
+        return status;
+    }
     let mut status = resolve::status(&snapshot, top, &threads, folder);
     status.peak_at_s = seconds_since_install(snapshot.peak_at_ms);
     status
@@ -202,6 +209,34 @@ pub fn largest_site(estimates: &HashMap<SiteId, Estimate>) -> Option<Site> {
     resolve::largest_site(&sites, &total, mean_bytes, &threads, folder)
 }
 
+/// Mean distance between samples, in bytes.
+pub fn sample_bytes() -> u64 {
+    with_tables(Tables::mean_bytes).unwrap_or(0)
+}
+
+/// Look at the tables, under their lock: `work` neither calls the interpreter nor asks a heap for memory. `None` if there
+/// are none.
+pub fn with_tables<R>(work: impl FnOnce(&Tables) -> R) -> Option<R> {
+    with_state(|state| work(&state.tables))
+}
+
+/// Names of threads seen so far, by identifier.
+pub fn thread_names() -> Vec<(usize, String)> {
+    with_state(|state| {
+        let main = state.main_thread.filter(|main| !state.thread_names.contains_key(main));
+        let named = state.thread_names.iter().map(|(thread, name)| (*thread, name.clone()));
+        named.chain(main.map(|main| (main, "MainThread".to_owned()))).collect()
+    })
+    .unwrap_or_default()
+}
+
+/// A collection of cycles is over.
+pub fn collected(is_full: bool) {
+    if is_on() {
+        with_state(|state| state.tables.collected(is_full));
+    }
+}
+
 /// All sites that have counted anything, merged by lines, with their counts; empty while exact mode is off. The GIL is held
 /// and no exception is set; runs Python code.
 pub fn counted_sites() -> Vec<(Lines, SiteCount)> {
@@ -212,8 +247,8 @@ pub fn counted_sites() -> Vec<(Lines, SiteCount)> {
     let mut sites = Vec::new();
     let threads = with_state(|state| {
         state.tables.visit_sites(|site, frames, truncated, thread| {
-            let count = exact::count(Entry::of(site));
-            if count.total_blocks > 0 && Entry::of(site) != Entry::OTHERS {
+            let count = exact::count_of(site);
+            if count.total_blocks > 0 {
                 sites.push(CountedSite { frames, truncated, thread, count });
             }
         });
@@ -222,7 +257,7 @@ pub fn counted_sites() -> Vec<(Lines, SiteCount)> {
     let Some(threads) = threads else {
         return Vec::new();
     };
-    let others = exact::count(Entry::OTHERS);
+    let others = exact::others();
     if others.total_blocks > 0 {
         let frames = vec![(Code::Omitted, -1)];
         sites.push(CountedSite { frames, truncated: false, thread: ThreadId(0), count: others });

@@ -12,6 +12,9 @@ use heapkeeper_profile::{Code, Estimate, SiteCount, SiteSnapshot, Snapshot, Thre
 use heapkeeper_record::{Frame, ProfileStatus, Site};
 use pyo3_ffi as ffi;
 
+use super::exact::Usage;
+use super::names;
+
 /// Larger source files are not read for their lines.
 const MAX_SOURCE_BYTES: u64 = 16 << 20;
 
@@ -51,6 +54,48 @@ pub(super) fn status(snapshot: &Snapshot, top: usize, threads: &Threads, folder:
         sites: snapshot.sites as u64,
         at_peak: sites(&snapshot.top_at_peak, &snapshot.at_peak),
         at_end: sites(&snapshot.top_live, &snapshot.live),
+        ..ProfileStatus::default()
+    }
+}
+
+/// The record of counted sites with the `top` largest, but for the time of the peak. The GIL is held and no exception is set.
+pub(super) fn exact_status(
+    counted: Vec<(Lines, SiteCount)>,
+    usage: Usage,
+    top: usize,
+    folder: Option<PathBuf>,
+) -> ProfileStatus {
+    let mut resolver = Resolver::new(folder);
+    let sites = counted.len() as u64;
+    let mut largest = |total_bytes: u64, of: fn(&SiteCount) -> (u64, u64)| -> Vec<Site> {
+        let mut sites: Vec<(&Lines, (u64, u64))> = counted
+            .iter()
+            .map(|(lines, count)| (lines, of(count)))
+            .filter(|(_, (bytes, blocks))| *bytes > 0 && *blocks > 0)
+            .collect();
+        sites.sort_by(|(a, (of_a, _)), (b, (of_b, _))| of_b.cmp(of_a).then_with(|| a.place().cmp(&b.place())));
+        sites.truncate(top);
+        let site = |(lines, (bytes, blocks)): (&Lines, (u64, u64))| Site {
+            bytes,
+            error_bytes: 0,
+            blocks,
+            samples: blocks,
+            share: bytes as f64 / total_bytes.max(1) as f64,
+            thread: lines.thread.clone(),
+            frames: lines.frames.iter().map(|frame| resolver.with_source(frame)).collect(),
+            truncated: lines.truncated,
+        };
+        sites.into_iter().map(site).collect()
+    };
+    let saved_bytes = counted.iter().map(|(_, count)| count.peak_bytes).sum();
+    ProfileStatus {
+        sample_bytes: 0,
+        samples: usage.total_blocks,
+        live_bytes: usage.live_bytes,
+        peak_bytes: usage.peak_bytes,
+        sites,
+        at_peak: largest(saved_bytes, |count| (count.peak_bytes, count.peak_blocks)),
+        at_end: largest(usage.live_bytes, |count| (count.live_bytes, count.live_blocks)),
         ..ProfileStatus::default()
     }
 }
@@ -108,6 +153,11 @@ pub struct Lines {
 }
 
 impl Lines {
+    /// What orders equals, so that equal runs give equal reports.
+    fn place(&self) -> (Option<(&str, u32)>, &str) {
+        (self.frames.first().map(|frame| (frame.file.as_str(), frame.line)), &self.thread)
+    }
+
     fn site(self, estimate: &Estimate, total: &Estimate, mean_bytes: u64) -> Site {
         Site {
             bytes: estimate.bytes,
@@ -145,10 +195,7 @@ pub(super) fn counted(sites: Vec<CountedSite>, threads: &Threads) -> Vec<(Lines,
 /// The `top` largest, largest first; equals in the order of their innermost frames, so that equal runs give equal reports.
 fn largest(sites: HashMap<Lines, Estimate>, top: usize) -> Vec<(Lines, Estimate)> {
     let mut sites: Vec<_> = sites.into_iter().collect();
-    let place = |lines: &Lines| lines.frames.first().map(|frame| (frame.file.clone(), frame.line));
-    sites.sort_by(|(a, of_a), (b, of_b)| {
-        of_b.bytes.cmp(&of_a.bytes).then_with(|| (place(a), &a.thread).cmp(&(place(b), &b.thread)))
-    });
+    sites.sort_by(|(a, of_a), (b, of_b)| of_b.bytes.cmp(&of_a.bytes).then_with(|| a.place().cmp(&b.place())));
     sites.truncate(top);
     sites
 }
@@ -216,9 +263,7 @@ impl Resolver {
     fn frame(&mut self, code: Code, offset_bytes: i32) -> Frame {
         let address = match code {
             Code::Object(address) => address,
-            Code::Interpreter(number) => return pseudo(format!("<interpreter {number}>")),
-            Code::Omitted => return pseudo("<function not recorded>".to_owned()),
-            Code::Recursion => return pseudo("<recursion>".to_owned()),
+            other => return pseudo(names::of_no_code(other)),
         };
         let code = core::ptr::with_exposed_provenance_mut::<ffi::PyObject>(address);
         // SAFETY: the tables keep the code object alive; the GIL is held.
@@ -226,16 +271,21 @@ impl Resolver {
         // SAFETY: as above. -1 where the instruction has no line.
         let line = unsafe { ffi::PyCode_Addr2Line(code.cast(), offset_bytes) };
         let line = u32::try_from(line).unwrap_or(0);
-        let source = self.reads_sources.then(|| {
-            let source = self.sources.entry(function.file.clone());
-            source.or_insert_with(|| read_source(&function.file, self.folder.as_deref())).as_deref()
-        });
-        Frame {
-            function: function.name.clone(),
-            file: function.file.to_string_lossy().into_owned(),
-            line,
-            source: source.flatten().and_then(|source| line_of(source, line)),
-        }
+        let (name, file) = (function.name.clone(), function.file.clone());
+        let source = if self.reads_sources { self.source(&file, line) } else { None };
+        Frame { function: name, file: file.to_string_lossy().into_owned(), line, source }
+    }
+
+    /// A frame with its line of source.
+    fn with_source(&mut self, frame: &Frame) -> Frame {
+        let source = self.source(OsStr::new(&frame.file), frame.line);
+        Frame { source, ..frame.clone() }
+    }
+
+    fn source(&mut self, file: &OsStr, line: u32) -> Option<String> {
+        let source = self.sources.entry(file.to_owned());
+        let source = source.or_insert_with(|| read_source(file, self.folder.as_deref()));
+        source.as_deref().and_then(|source| line_of(source, line))
     }
 }
 

@@ -14,6 +14,7 @@ use heapkeeper_profile::{Entry, Full, MAX_DEPTH, NodeId, ThreadId};
 use pyo3_ffi as ffi;
 
 use super::exact::Caller;
+use super::names;
 use super::observer::{intern_code, intern_interpreter};
 use super::with_state;
 use crate::frames::{self, Domain, Interpreter, RawFrame};
@@ -54,7 +55,7 @@ struct Site {
 /// How much of a stack to tell from others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Depth {
-    /// As much as tables keep, with recursion folded.
+    /// As much as tables keep, with recursion folded and without the frames between an import and the module's code.
     Whole,
     /// So many innermost frames, as they are.
     Frames(usize),
@@ -278,6 +279,8 @@ unsafe fn child_in_tables(
         };
         let is_kept = kept.is_some() || tables.code_at(code.addr()).is_some();
         let child = match folds {
+            // SAFETY: by the caller's word.
+            true if parent.has_frames() && unsafe { names::is_import_system(code) } => parent,
             true => tables.folded_child(parent, id, offset_bytes)?,
             false => tables.child(parent, id, offset_bytes)?,
         };

@@ -111,7 +111,9 @@ fn collections(collections: &[Collection]) -> Result<ArrayRef, ArrowError> {
     list(vec![
         ("at_ms", number::<UInt64Type, _>(collections, |collection| collection.at_ms)),
         ("generation", number::<UInt8Type, _>(collections, |collection| collection.generation)),
+        ("count", number::<UInt64Type, _>(collections, |collection| collection.count)),
         ("pause_us", number::<UInt64Type, _>(collections, |collection| collection.pause_us)),
+        ("longest_us", number::<UInt64Type, _>(collections, |collection| collection.longest_us)),
         ("collected", number::<UInt64Type, _>(collections, |collection| collection.collected)),
         ("uncollectable", number::<UInt64Type, _>(collections, |collection| collection.uncollectable)),
     ])
@@ -392,12 +394,15 @@ impl Records {
 
     fn collections(&self) -> Vec<Collection> {
         let (at_ms, generation) = (self.number::<UInt64Type>("at_ms"), self.number::<UInt8Type>("generation"));
-        let [pause, collected, uncollectable] =
-            ["pause_us", "collected", "uncollectable"].map(|name| self.number::<UInt64Type>(name));
+        let [count, pause, longest, collected, uncollectable] =
+            ["count", "pause_us", "longest_us", "collected", "uncollectable"]
+                .map(|name| self.number::<UInt64Type>(name));
         self.each(|row| Collection {
             at_ms: at_ms(row),
             generation: generation(row),
+            count: count(row),
             pause_us: pause(row),
+            longest_us: longest(row),
             collected: collected(row),
             uncollectable: uncollectable(row),
         })

@@ -47,7 +47,15 @@ fn first_tick() -> Tick {
         threads: vec![Thread { thread: 2, name: "MainThread".into() }],
         values: vec![Value { site: 1, live: amount(640), total: amount(6400), freed_old: 9, ..Value::default() }],
         marks: vec![Mark { at_ms: 7, name: "após o início".into() }],
-        collections: vec![Collection { at_ms: 8, generation: 2, pause_us: 90, collected: 5, uncollectable: 1 }],
+        collections: vec![Collection {
+            at_ms: 8,
+            generation: 2,
+            count: 1,
+            pause_us: 90,
+            longest_us: 90,
+            collected: 5,
+            uncollectable: 1,
+        }],
         ..Tick::default()
     }
 }
@@ -325,10 +333,10 @@ fn any_tick() -> impl Strategy<Value = Tick> {
         },
     );
     let mark = (any::<u64>(), ".*").prop_map(|(at_ms, name)| Mark { at_ms, name });
-    let collection =
-        any::<(u64, u8, u64, u64, u64)>().prop_map(|(at_ms, generation, pause_us, collected, uncollectable)| {
-            Collection { at_ms, generation, pause_us, collected, uncollectable }
-        });
+    let collection = any::<(u8, [u64; 6])>().prop_map(|(generation, numbers)| {
+        let [at_ms, count, pause_us, longest_us, collected, uncollectable] = numbers;
+        Collection { at_ms, generation, count, pause_us, longest_us, collected, uncollectable }
+    });
     let new = (vec(code, 0..4), vec(node, 0..6), vec(site, 0..6), vec(thread, 0..3));
     let rest = (vec(value, 0..6), vec(mark, 0..2), vec(collection, 0..3));
     (any::<[u64; 8]>(), any::<bool>(), new, rest).prop_map(|(numbers, last, new, rest)| {
