@@ -55,6 +55,10 @@ def _follow(settings):
         reason = _capture.begin(settings.output)
         if reason is not None:
             _complain(f"no capture: {reason}")
+    if settings.as_tracemalloc:
+        from heapkeeper import tracemalloc
+
+        tracemalloc.replace()
 
 
 def _install_collector(settings):

@@ -37,6 +37,7 @@ options:
   -o, --output FILE write a capture, for `heapkeeper report`; %p in the name is the pid. Python processes that
                     the program starts write one each, with their pid in the name.       (default: none)
   -f, --force       overwrite FILE
+  --as-tracemalloc  `import tracemalloc` gives heapkeeper.tracemalloc: the same interface at a fraction of the cost
   --json            the report as one JSON object
   -q, --quiet       no report
   -h, --help        show this help
@@ -100,6 +101,8 @@ def _read(arguments):
             force = True
         elif option == "--json":
             settings.json = True
+        elif option == "--as-tracemalloc":
+            settings.as_tracemalloc = True
         elif option in _VALUES:
             if not equals and not rest:
                 raise SettingsError(f"{option} needs a value")
@@ -138,7 +141,7 @@ def _make_room(settings, force):
             raise SettingsError(f"-o: {path}: {error.strerror}") from None
 
 
-_FLAGS = ("-f", "--force", "-h", "--help", "-q", "--quiet", "--json")
+_FLAGS = ("-f", "--force", "-h", "--help", "-q", "--quiet", "--json", "--as-tracemalloc")
 
 # Option: the setting it gives, and how its value is read.
 _VALUES = {

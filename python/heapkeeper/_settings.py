@@ -9,6 +9,7 @@
                | "report" | "report=" PID           report at exit: in every process, or in that one
                | "json"                             the report as one JSON object
                | "seed=" N                          of the sampler, default random
+               | "as-tracemalloc"                   `import tracemalloc` gives heapkeeper.tracemalloc
                | "output=" PATH                     write a capture; %p is the pid, PATH holds no comma
                | "log=" PATH                        a line for each process that comes along; PATH holds no comma
     SIZE       = a number and a unit of 1024s: 4096, 512K, 64M, 64MiB, 1.5G
@@ -41,6 +42,7 @@ class Settings:
 
     __slots__ = (
         "allocator",
+        "as_tracemalloc",
         "gc",
         "json",
         "log",
@@ -65,6 +67,7 @@ class Settings:
         self.seed = None
         self.log = None
         self.output = None
+        self.as_tracemalloc = False
 
     def __eq__(self, other):
         return all(getattr(self, name) == getattr(other, name) for name in self.__slots__)
@@ -143,8 +146,9 @@ def parse(text):
 
 def _parse_item(settings, item):
     key, equals, value = item.partition("=")
-    if key in ("on", "1", "json") and not equals:
+    if key in ("on", "1", "json", "as-tracemalloc") and not equals:
         settings.json |= key == "json"
+        settings.as_tracemalloc |= key == "as-tracemalloc"
     elif key == "report":
         settings.report = _in_item(item, _number, value, 2**31 - 1) if equals else EVERY_PROCESS
     elif key == "log" and value:
@@ -207,6 +211,8 @@ def compose(settings):
         items.append(f"log={settings.log}")
     if settings.output is not None:
         items.append(f"output={settings.output}")
+    if settings.as_tracemalloc:
+        items.append("as-tracemalloc")
     return ",".join(items) or "on"
 
 

@@ -8,14 +8,17 @@ standard module's single frame does. Snapshots, filters and statistics are the s
 
 Differences, all of them deliberate:
 
-* at most 128 frames of a stack are kept; `total_nframe` is None where there were more;
+* at most 128 frames of a stack are kept;
 * an object that CPython takes from a free list keeps the traceback of whoever allocated the block first;
-* what a snapshot itself allocates while it is taken is not counted;
-* memory that C extensions report with PyTraceMalloc_Track is not seen, as CPython hands it on only to its own module.
+* what a snapshot itself allocates while it is taken is not counted.
+
+Memory that C extensions report with PyTraceMalloc_Track is CPython's to record: the standard module runs beside us for that,
+without its hooks in the allocators.
 
 Where this process cannot be put on our heap, `start()` says so in a RuntimeWarning and the standard module does the work.
 """
 
+import _tracemalloc
 import sys
 import tracemalloc as _standard
 from tracemalloc import (
@@ -80,6 +83,12 @@ def start(nframe=1, /):
     if reason is not None:
         raise RuntimeError(reason)
     _limit = nframe
+    # Not before ours: what it allocates for itself is nobody's to look at.
+    allocators = _native.allocators()
+    _standard.start(nframe)
+    _native.set_allocators(allocators)
+    _standard.clear_traces()
+    _native.exact_restart()
 
 
 def _is_installed():
@@ -92,9 +101,8 @@ def _is_installed():
 
 def stop():
     """Stop counting, and forget all traces."""
-    if _steps_back:
-        _standard.stop()
-    else:
+    _standard.stop()
+    if not _steps_back:
         _native.exact_stop()
 
 
@@ -105,24 +113,25 @@ def is_tracing():
 
 def clear_traces():
     """Forget all traces, and go on."""
-    if _steps_back:
-        _standard.clear_traces()
-    else:
+    _standard.clear_traces()
+    if not _steps_back:
         _native.exact_restart()
 
 
 def get_traced_memory():
     """Bytes of all traced blocks now, and at the peak, as a tuple."""
+    reported = _standard.get_traced_memory()
     if _steps_back:
-        return _standard.get_traced_memory()
-    return _native.exact_usage()[:2]
+        return reported
+    live, peak = _native.exact_usage()[:2]
+    # The two peaks need not be at one moment: their sum is an upper bound, and exact where extensions report nothing.
+    return live + reported[0], peak + reported[1]
 
 
 def reset_peak():
     """Let the peak start again from what is live now."""
-    if _steps_back:
-        _standard.reset_peak()
-    else:
+    _standard.reset_peak()
+    if not _steps_back:
         _native.exact_reset_peak()
 
 
@@ -133,16 +142,23 @@ def get_traceback_limit():
 
 def get_tracemalloc_memory():
     """Bytes of memory that the traces take."""
-    return _standard.get_tracemalloc_memory() if _steps_back else _native.exact_memory()
+    return _standard.get_tracemalloc_memory() + (0 if _steps_back else _native.exact_memory())
 
 
 def _get_traces():
-    return _native.exact_traces()
+    traces = _native.exact_traces()
+    traces += _tracemalloc._get_traces()
+    return traces
 
 
 def _get_object_traceback(obj, /):
     found = _native.exact_traceback(obj)
     return None if found is None else found[0]
+
+
+def __getattr__(name):
+    """What else the standard module has: its helpers, and the modules that it imports."""
+    return getattr(_standard, name)
 
 
 def get_object_traceback(obj):
@@ -159,7 +175,7 @@ def take_snapshot():
         raise RuntimeError("the tracemalloc module must be tracing memory allocations to take a snapshot")
     if _steps_back:
         return _standard.take_snapshot()
-    return Snapshot(_native.exact_traces(), _limit)
+    return Snapshot(_get_traces(), get_traceback_limit())
 
 
 def replace():
@@ -169,7 +185,7 @@ def replace():
     standard module, it is stopped, and this one started with as many frames.
     """
     sys.modules["tracemalloc"] = sys.modules[__name__]
-    if _standard.is_tracing() and not _steps_back:
+    if _standard.is_tracing() and not is_tracing():
         frames = _standard.get_traceback_limit()
         _standard.stop()
         start(frames)

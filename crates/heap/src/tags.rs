@@ -167,6 +167,22 @@ impl Tags {
         }
     }
 
+    /// The start of the small block that contains `address`; `None` for anything else.
+    ///
+    /// # Safety
+    /// `address` lies in a live block of a heap that the caller may use, or in no arena of this range.
+    #[inline(always)]
+    pub unsafe fn small_block(&self, address: *mut u8) -> Option<*mut u8> {
+        let slot = address.addr().wrapping_sub(self.range.start().addr()) >> SLOT_SHIFT;
+        if slot >= self.range.slots() {
+            return None;
+        }
+        // SAFETY: by the caller's word.
+        let class = unsafe { self.small_class(slot) }?;
+        let start = self.range.start().addr() + (slot << SLOT_SHIFT);
+        Some(address.with_addr(start + index_in(class, address) * block_bytes(class)))
+    }
+
     /// Visit every tagged block, in address order of its slot: its address, and its tag. While others tag blocks of their
     /// heaps, theirs may be seen or not.
     pub fn visit(&self, mut visit: impl FnMut(usize, Tagged)) {

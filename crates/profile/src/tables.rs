@@ -45,6 +45,8 @@ pub enum Code {
     Omitted,
     /// Levels of a recursion that were left out, see [`Tables::folded_child`].
     Recursion,
+    /// Outer frames that were left out; the offset says how many the whole stack has.
+    Outer,
 }
 
 /// Names an entry of the table of code objects.
@@ -79,6 +81,7 @@ pub struct Interned {
 impl CodeId {
     const OMITTED: CodeId = CodeId(0);
     const RECURSION: CodeId = CodeId(1);
+    const OUTER: CodeId = CodeId(2);
 }
 
 impl NodeId {
@@ -205,6 +208,7 @@ impl Tables {
         };
         push(&mut tables.codes, Code::Omitted)?;
         push(&mut tables.codes, Code::Recursion)?;
+        push(&mut tables.codes, Code::Outer)?;
         // The two empty stacks: never looked up by content, so their own fields say nothing.
         let empty = Node { parent: NodeId::EMPTY, code: CodeId::OMITTED, offset_bytes: -1 };
         push(&mut tables.nodes, empty)?;
@@ -281,6 +285,14 @@ impl Tables {
         let nodes = &self.nodes;
         self.nodes_by_content.insert_unique(node.hash(), id, |id| nodes[id.0 as usize].hash());
         Ok(id)
+    }
+
+    /// The empty stack of which outer frames were left out, with the number of frames that the whole stack has.
+    ///
+    /// # Errors
+    /// [`Full`]; nothing has changed then.
+    pub fn truncated(&mut self, frames: usize) -> Result<NodeId, Full> {
+        self.child(NodeId::TRUNCATED, CodeId::OUTER, i32::try_from(frames).unwrap_or(i32::MAX))
     }
 
     /// As [`Tables::child`], but with recursion folded: where `code` is in the stack [`MAX_RECURSION`] times already, the new

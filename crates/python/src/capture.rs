@@ -22,13 +22,12 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::layout::Layout;
+use crate::profile::{self, exact, names};
+use crate::{hosts, process, status};
 use heapkeeper_heap::monotonic_ms;
 use heapkeeper_profile::{Known, SiteId};
 use heapkeeper_record::capture::{Amount, Code, Collection, Header, Mark, Node, Site, Thread, Tick, Value, Writer};
-use pyo3_ffi as ffi;
-
-use crate::profile::{self, exact, names};
-use crate::{hosts, process, status};
 
 /// How often the thread writes.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -223,8 +222,7 @@ fn header(program: String) -> Header {
     let mut command: Vec<String> = command.collect();
     command.pop_if(|last| last.is_empty());
     let started = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    // SAFETY: reads a number that is set before any code of ours runs.
-    let version = unsafe { ffi::Py_Version };
+    let version = Layout::get().version_hex;
     Header {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         python: status::python_version(),

@@ -9,10 +9,10 @@ use std::ptr;
 use heapkeeper_profile::Code;
 use pyo3_ffi::{self as ffi, Py_ssize_t, PyObject};
 
-use crate::capture;
 use crate::module::{exactly, none, text, to_str, unsigned};
 use crate::profile::exact::Depth;
 use crate::profile::{self, exact};
+use crate::{capture, install};
 
 /// `exact_start(max_frames)`.
 ///
@@ -115,6 +115,54 @@ pub unsafe extern "C" fn py_memory(
             Some([]) => ffi::PyLong_FromSize_t(exact::memory_bytes()),
             None => ptr::null_mut(),
         }
+    }
+}
+
+/// `allocators()`.
+///
+/// # Safety
+/// As for [`py_start`].
+pub unsafe extern "C" fn py_allocators(
+    _: *mut PyObject,
+    arguments: *mut *mut PyObject,
+    count: Py_ssize_t,
+) -> *mut PyObject {
+    // SAFETY: as above.
+    unsafe {
+        if exactly::<0>(arguments, count).is_none() {
+            return ptr::null_mut();
+        }
+        let now = install::current();
+        ffi::PyBytes_FromStringAndSize(now.as_ptr().cast(), size_of_val(&now) as Py_ssize_t)
+    }
+}
+
+/// `set_allocators(allocators)`.
+///
+/// # Safety
+/// As for [`py_start`]; the argument is what [`py_allocators`] gave in this process.
+pub unsafe extern "C" fn py_set_allocators(
+    _: *mut PyObject,
+    arguments: *mut *mut PyObject,
+    count: Py_ssize_t,
+) -> *mut PyObject {
+    // SAFETY: as above.
+    unsafe {
+        let Some(&[bytes]) = exactly(arguments, count) else {
+            return ptr::null_mut();
+        };
+        let mut allocators = install::current();
+        let start = ffi::PyBytes_AsString(bytes);
+        if start.is_null() {
+            return ptr::null_mut();
+        }
+        if ffi::PyBytes_Size(bytes) as usize != size_of_val(&allocators) {
+            ffi::PyErr_SetString(ffi::PyExc_ValueError, c"not what allocators() gave".as_ptr());
+            return ptr::null_mut();
+        }
+        ptr::copy_nonoverlapping(start.cast::<u8>(), allocators.as_mut_ptr().cast(), size_of_val(&allocators));
+        install::set_current(allocators);
+        none()
     }
 }
 
@@ -364,13 +412,15 @@ impl Tracebacks {
         unsafe {
             let frames: Vec<_> =
                 stack.frames.iter().map(|(code, offset_bytes)| self.frame(*code, *offset_bytes)).collect();
-            let count = stack.frames.len().max(1);
             let frames = match frames.is_empty() {
                 // What tracemalloc gives where no Python code was running.
                 true => tuple([tuple([to_str("<unknown>"), ffi::PyLong_FromLong(0)])]),
                 false => tuple(frames),
             };
-            let count = if stack.truncated { none() } else { ffi::PyLong_FromSize_t(count) };
+            let count = match stack.total {
+                Some(total) => ffi::PyLong_FromSize_t(total.clamp(1, u16::MAX.into())),
+                None => none(),
+            };
             (frames, count)
         }
     }

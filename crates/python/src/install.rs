@@ -83,6 +83,29 @@ unsafe fn replace(domain: Domain, seat: &Seat, original: Allocator) {
     }
 }
 
+/// The allocators of all domains, outermost hooks and all. The GIL is held.
+pub fn current() -> [Allocator; 3] {
+    DOMAINS.map(|domain| {
+        let mut current = MaybeUninit::<Allocator>::zeroed();
+        // SAFETY: the call fills the structure in; all-zero is a valid one.
+        unsafe {
+            ffi::PyMem_GetAllocator(number(domain), current.as_mut_ptr().cast());
+            current.assume_init()
+        }
+    })
+}
+
+/// Put back allocators that [`current`] gave.
+///
+/// # Safety
+/// The GIL is held, and blocks of today's allocators may be freed by these.
+pub unsafe fn set_current(allocators: [Allocator; 3]) {
+    for (domain, mut allocator) in DOMAINS.into_iter().zip(allocators) {
+        // SAFETY: by the caller's word.
+        unsafe { ffi::PyMem_SetAllocator(number(domain), (&raw mut allocator).cast()) };
+    }
+}
+
 /// Set the hard limit over all heaps; 0 for none.
 pub fn set_limit(bytes: usize) {
     if let Some(range) = hosts::range() {

@@ -19,7 +19,7 @@ static COLLECTOR_REASON: Mutex<Option<String>> = Mutex::new(None);
 /// Called by the interpreter to import the module.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn PyInit__native() -> *mut PyObject {
-    static mut METHODS: [ffi::PyMethodDef; 25] = [
+    static mut METHODS: [ffi::PyMethodDef; 27] = [
         method(c"install", py_install, c"install(sample_bytes, max_heap, seed)\n--\n\nPut this process on our heap. Returns None, or in one line why CPython's allocator stays."),
         method(c"installed", py_installed, c"installed()\n--\n\nWhether this process is on our heap."),
         method(c"gc_status_json", py_gc_status_json, c"gc_status_json()\n--\n\nThe state of this interpreter's collector, as JSON."),
@@ -44,6 +44,8 @@ pub unsafe extern "C" fn PyInit__native() -> *mut PyObject {
         method(c"capture_forget", counting::py_capture_forget, c"capture_forget()\n--\n\nIn the child of a fork: leave the capture to the parent. Returns whether there was one."),
         method(c"capture_path", counting::py_capture_path, c"capture_path()\n--\n\nThe file of this process's capture, or None."),
         method(c"capture_mark", counting::py_capture_mark, c"capture_mark(name)\n--\n\nName this moment in the capture. Returns whether there is one."),
+        method(c"allocators", counting::py_allocators, c"allocators()\n--\n\nThe allocators of the three domains, as bytes for set_allocators()."),
+        method(c"set_allocators", counting::py_set_allocators, c"set_allocators(allocators)\n--\n\nPut back what allocators() gave, hooks that came later left out."),
         ffi::PyMethodDef::zeroed(),
     ];
     static mut SLOTS: [ffi::PyModuleDef_Slot; 3] = [

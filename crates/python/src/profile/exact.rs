@@ -53,6 +53,8 @@ pub enum Caller {
 struct Keeper {
     /// What is allocated now is our own work.
     is_quiet: bool,
+    /// The block that was counted last, until an object was created.
+    last: *mut u8,
     counts: Counts,
     walker: Walker,
     tags: &'static Tags,
@@ -66,11 +68,36 @@ impl Keeper {
         if self.is_quiet {
             return;
         }
+        self.last = block;
         // SAFETY: this is the thread that runs the hook; the layout was checked before any hook was in.
         let entry = unsafe { self.walker.entry(caller) };
         // SAFETY: by the caller's word.
         if unsafe { self.tags.set(block, bytes, entry.tag()) } {
             self.counts.allocated(entry, bytes as u64, monotonic_ms);
+        }
+    }
+
+    /// An object was created in a block that was handed out earlier, and kept in one of CPython's free lists meanwhile: the block
+    /// is its creator's from now on.
+    ///
+    /// # Safety
+    /// `object` is a new object in the calling heap, or in no heap of ours.
+    #[cfg(Py_3_13)]
+    #[inline]
+    unsafe fn created(&mut self, caller: Caller, object: *mut u8) {
+        // SAFETY: by the caller's word.
+        unsafe {
+            let Some(block) = self.tags.small_block(object) else {
+                return;
+            };
+            // The first object in a new block comes right after it.
+            if block == core::mem::replace(&mut self.last, core::ptr::null_mut()) {
+                return;
+            }
+            if let Some(tagged) = self.tags.take(block) {
+                self.freed(tagged);
+                self.allocated(caller, block, tagged.bytes);
+            }
         }
     }
 
@@ -182,6 +209,7 @@ pub fn start(depth: Depth) -> Result<(), String> {
         let _ = TAGS.set(tags);
     }
     let tags = TAGS.get().ok_or_else(no_memory)?;
+    creations::listen();
     exclusively(|| {
         for (place, is_first) in [(&MAIN, true), (&RAW, false), (&OWN, false)] {
             // SAFETY: exclusive.
@@ -190,7 +218,13 @@ pub fn start(depth: Depth) -> Result<(), String> {
                 Some(keeper) => keeper.walker.restart(depth),
                 None => {
                     let counts = Counts::new(&LEVEL, is_first).map_err(|_| no_memory())?;
-                    *keeper = Some(Keeper { is_quiet: false, counts, walker: Walker::new(depth), tags });
+                    *keeper = Some(Keeper {
+                        is_quiet: false,
+                        last: core::ptr::null_mut(),
+                        counts,
+                        walker: Walker::new(depth),
+                        tags,
+                    });
                 }
             }
         }
@@ -201,13 +235,88 @@ pub fn start(depth: Depth) -> Result<(), String> {
     })
 }
 
+/// Hear of objects that CPython makes from its free lists: since 3.13 it tells one listener of each that is created.
+#[cfg(Py_3_13)]
+mod creations {
+    use core::ffi::{c_int, c_void};
+
+    use pyo3_ffi as ffi;
+
+    use super::{Caller, is_on, with_keeper};
+    use crate::hosts::{self, Served};
+    use crate::interpreter;
+
+    type Listener = unsafe extern "C" fn(*mut ffi::PyObject, c_int, *mut c_void) -> c_int;
+
+    unsafe extern "C" {
+        fn PyRefTracer_SetTracer(listener: Option<Listener>, data: *mut c_void) -> c_int;
+        fn PyRefTracer_GetTracer(data: *mut *mut c_void) -> Option<Listener>;
+    }
+
+    const CREATED: c_int = 0;
+
+    unsafe extern "C" fn heard(object: *mut ffi::PyObject, event: c_int, _: *mut c_void) -> c_int {
+        if event == CREATED && is_on() && matches!(hosts::served(), Served::Main) {
+            // SAFETY: the GIL of the main heap is held, and the object is new.
+            unsafe { with_keeper(Caller::Main, |keeper| keeper.created(Caller::Main, object.cast())) };
+        }
+        0
+    }
+
+    /// Who listens now.
+    fn listener() -> Option<Listener> {
+        let mut data = core::ptr::null_mut();
+        // SAFETY: the GIL is held.
+        unsafe { PyRefTracer_GetTracer(&raw mut data) }
+    }
+
+    /// Listen, unless somebody does already. The GIL is held.
+    pub(super) fn listen() {
+        if listener().is_none() {
+            // SAFETY: the GIL is held.
+            unsafe { PyRefTracer_SetTracer(Some(heard), core::ptr::null_mut()) };
+        }
+    }
+
+    /// Listen in the place of CPython's own tracemalloc, which has nothing to hear where ours is in its place. The GIL is held.
+    pub(super) fn listen_for_tracemalloc() {
+        if listener().is_none_or(|listener| interpreter::in_image(listener as *const c_void)) {
+            // SAFETY: the GIL is held.
+            unsafe { PyRefTracer_SetTracer(Some(heard), core::ptr::null_mut()) };
+        }
+    }
+
+    /// Listen no more, unless it is somebody else who does. The GIL is held.
+    pub(super) fn leave() {
+        if listener().is_some_and(|listener| core::ptr::fn_addr_eq(listener, heard as Listener)) {
+            // SAFETY: the GIL is held.
+            unsafe { PyRefTracer_SetTracer(None, core::ptr::null_mut()) };
+        }
+    }
+}
+
+#[cfg(not(Py_3_13))]
+mod creations {
+    pub(super) fn listen() {}
+
+    pub(super) fn listen_for_tracemalloc() {}
+
+    pub(super) fn leave() {}
+}
+
 /// Stop counting, and forget everything counted. The GIL is held.
 pub fn stop() {
+    if is_on() {
+        creations::leave();
+    }
     clear(false);
 }
 
-/// Forget everything counted so far, and go on. The GIL is held.
+/// Forget everything counted so far, and go on; heapkeeper.tracemalloc counts from here. The GIL is held.
 pub fn restart() {
+    if is_on() {
+        creations::listen_for_tracemalloc();
+    }
     clear(true);
 }
 

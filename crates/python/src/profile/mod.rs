@@ -246,8 +246,9 @@ pub fn counted_sites() -> Vec<(Lines, SiteCount)> {
     note_threads();
     let mut sites = Vec::new();
     let threads = with_state(|state| {
-        state.tables.visit_sites(|site, frames, truncated, thread| {
+        state.tables.visit_sites(|site, mut frames, truncated, thread| {
             let count = exact::count_of(site);
+            frames.pop_if(|(code, _)| *code == Code::Outer);
             if count.total_blocks > 0 {
                 sites.push(CountedSite { frames, truncated, thread, count });
             }
@@ -269,8 +270,8 @@ pub fn counted_sites() -> Vec<(Lines, SiteCount)> {
 pub struct TraceStack {
     /// Code and offset in bytes of each frame, innermost first.
     pub frames: Vec<(Code, i32)>,
-    /// Outer frames were left out.
-    pub truncated: bool,
+    /// Frames of the whole stack; `None` where nobody counted them.
+    pub total: Option<usize>,
 }
 
 /// Every counted block that is live: its bytes and its entry; and the stacks of these entries. The GIL is held.
@@ -294,8 +295,15 @@ pub fn trace_of(object: *const u8) -> Option<TraceStack> {
 }
 
 fn trace_stack(state: &State, entry: Entry) -> TraceStack {
-    let (frames, truncated) = entry.site().map_or((vec![(Code::Omitted, -1)], true), |site| state.tables.stack(site));
-    TraceStack { frames, truncated }
+    let Some(site) = entry.site() else {
+        return TraceStack { frames: vec![(Code::Omitted, -1)], total: None };
+    };
+    let (mut frames, truncated) = state.tables.stack(site);
+    let total = match frames.pop_if(|(code, _)| *code == Code::Outer) {
+        Some((_, total)) => usize::try_from(total).ok(),
+        None => (!truncated).then_some(frames.len()),
+    };
+    TraceStack { frames, total }
 }
 
 /// Before a fork: take the lock, so that the child finds the tables whole. From `pthread_atfork` and after the locks of the

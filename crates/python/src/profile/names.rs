@@ -53,6 +53,7 @@ pub fn of_no_code(code: Code) -> String {
         Code::Interpreter(number) => format!("<interpreter {number}>"),
         Code::Omitted => "<function not recorded>".to_owned(),
         Code::Recursion => "<recursion>".to_owned(),
+        Code::Outer => "<outer frames>".to_owned(),
     }
 }
 

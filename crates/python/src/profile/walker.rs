@@ -74,7 +74,8 @@ impl Depth {
 struct Frames {
     frames: [Frame; MAX_DEPTH],
     len: usize,
-    truncated: bool,
+    /// Outer frames beyond those: how many there are, or, for whole stacks, that there are some.
+    outer: usize,
 }
 
 /// Finds the entry of the stack that runs.
@@ -96,7 +97,7 @@ pub(super) struct Walker {
 impl Walker {
     pub(super) fn new(depth: Depth) -> Walker {
         let site = Site { node: NodeId::EMPTY, thread: ThreadId(usize::MAX), entry: Entry::OTHERS };
-        let frames = || Frames { frames: [NO_FRAME; MAX_DEPTH], len: 0, truncated: false };
+        let frames = || Frames { frames: [NO_FRAME; MAX_DEPTH], len: 0, outer: 0 };
         Walker {
             max_frames: depth.max_frames(),
             folds: depth == Depth::Whole,
@@ -141,15 +142,15 @@ impl Walker {
             [a, b] => (b, a),
         };
         next.len = 0;
-        next.truncated = false;
+        next.outer = 0;
         let mut same = state == self.state;
-        let max_frames = self.max_frames;
+        let (max_frames, counts_outer) = (self.max_frames, !self.folds);
         // SAFETY: `state` is the calling thread's, which holds the GIL.
         unsafe {
             frames::visit(layout, state, |frame, RawFrame { code, offset_bytes }| {
                 if next.len == max_frames {
-                    next.truncated = true;
-                    return false;
+                    next.outer += 1;
+                    return counts_outer;
                 }
                 let seen = Frame { frame, code, offset_bytes };
                 same &= last.frames[next.len] == seen;
@@ -158,7 +159,7 @@ impl Walker {
                 true
             });
         }
-        if same && next.len == last.len && next.truncated == last.truncated {
+        if same && next.len == last.len && next.outer == last.outer {
             return self.entry;
         }
         // SAFETY: as above.
@@ -173,13 +174,17 @@ impl Walker {
     unsafe fn entry_of_next(&mut self, state: *mut ffi::PyThreadState) -> Entry {
         let (last, next) = (&self.stacks[self.last], &self.stacks[1 - self.last]);
         let mut agree = 0;
-        if self.state == state && !last.truncated && !next.truncated {
+        if self.state == state && last.outer == next.outer && (last.outer == 0 || !self.folds) {
             let pairs = last.frames[..last.len].iter().rev().zip(next.frames[..next.len].iter().rev());
             agree = pairs.take_while(|(last, next)| last == next).count();
         }
-        let root = if next.truncated { NodeId::TRUNCATED } else { NodeId::EMPTY };
-        let mut node = if agree == 0 { root } else { self.nodes[agree - 1] };
-        let len = next.len;
+        let (len, outer) = (next.len, next.outer);
+        let mut node = match (agree, outer) {
+            (0, 0) => NodeId::EMPTY,
+            (0, _) if self.folds => NodeId::TRUNCATED,
+            (0, _) => truncated_in_tables(len + outer),
+            _ => self.nodes[agree - 1],
+        };
         let mut may_return = true;
         self.last = 1 - self.last;
         for depth in agree..len {
@@ -248,6 +253,11 @@ impl Walker {
         let node = with_state(|state| intern_interpreter(&mut state.tables, number).ok()).flatten();
         node.map_or(Entry::OTHERS, |node| self.site(node))
     }
+}
+
+#[cold]
+fn truncated_in_tables(frames: usize) -> NodeId {
+    with_state(|state| state.tables.truncated(frames).ok()).flatten().unwrap_or(NodeId::TRUNCATED)
 }
 
 #[cold]
