@@ -203,14 +203,15 @@ unsafe extern "C" fn raw_realloc(_: *mut c_void, block: *mut c_void, bytes: usiz
 }
 
 unsafe extern "C" fn raw_free(_: *mut c_void, block: *mut c_void) {
+    // First of all: as soon as the block is free, the state of a new interpreter may lie there.
+    if !hosts::only_main() {
+        hosts::interpreter_may_be_gone(block.cast());
+    }
     // SAFETY: as for raw_malloc; `block` is null or a live block of the raw domain.
     unsafe {
         let freed = hosts::with_raw(|heap| free_in(heap, RAW, block.cast()));
         if !freed {
             elsewhere::free(Domain::Raw, block);
         }
-    }
-    if !hosts::only_main() {
-        hosts::interpreter_may_be_gone(block.cast());
     }
 }
