@@ -177,11 +177,11 @@ unsafe extern "C" fn raw_calloc(_: *mut c_void, count: usize, each_bytes: usize)
         return std::ptr::null_mut();
     };
     // SAFETY: as for raw_malloc.
-    let block = unsafe { hosts::with_raw(|heap| counted(RAW, heap.alloc_zeroed(bytes), bytes)) };
+    let mut block = unsafe { hosts::with_raw(|heap| counted(RAW, heap.alloc_zeroed(bytes), bytes)) };
     if block.is_null() {
-        return elsewhere::alloc(Domain::Raw, bytes, true);
+        block = elsewhere::alloc(Domain::Raw, bytes, true).cast();
     }
-    if bytes >= hosts::INTERPRETER_MIN_BYTES {
+    if bytes >= hosts::INTERPRETER_MIN_BYTES && !block.is_null() {
         hosts::may_be_interpreter(block);
     }
     block.cast()
