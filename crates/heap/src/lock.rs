@@ -30,6 +30,12 @@ impl Lock {
         }
     }
 
+    /// Take the lock if nobody holds it; whether that was so.
+    #[inline]
+    pub fn try_acquire(&self) -> bool {
+        self.0.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed).is_ok()
+    }
+
     #[cold]
     fn acquire_slow(&self) {
         while self.0.swap(CONTENDED, Ordering::Acquire) != FREE {

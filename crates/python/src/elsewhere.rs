@@ -59,7 +59,8 @@ pub unsafe fn remember(domain: Domain, original: Allocator) {
     unsafe { (*ORIGINALS.0.get())[domain as usize] = original };
 }
 
-fn original(domain: Domain) -> &'static Allocator {
+/// The allocator of a domain that was there before us.
+pub fn original(domain: Domain) -> &'static Allocator {
     // SAFETY: not written any more once hooks can call this.
     unsafe { &(*ORIGINALS.0.get())[domain as usize] }
 }

@@ -187,7 +187,9 @@ unsafe extern "C" fn raw_calloc(_: *mut c_void, count: usize, each_bytes: usize)
     block.cast()
 }
 
-unsafe extern "C" fn raw_realloc(_: *mut c_void, block: *mut c_void, bytes: usize) -> *mut c_void {
+/// # Safety
+/// `block` is null or a live block of the raw domain.
+pub unsafe extern "C" fn raw_realloc(_: *mut c_void, block: *mut c_void, bytes: usize) -> *mut c_void {
     // SAFETY: as for raw_malloc; `block` is null or a live block of the raw domain.
     unsafe {
         if block.is_null() {
@@ -202,7 +204,9 @@ unsafe extern "C" fn raw_realloc(_: *mut c_void, block: *mut c_void, bytes: usiz
     }
 }
 
-unsafe extern "C" fn raw_free(_: *mut c_void, block: *mut c_void) {
+/// # Safety
+/// `block` is null or a live block of the raw domain.
+pub unsafe extern "C" fn raw_free(_: *mut c_void, block: *mut c_void) {
     // First of all: as soon as the block is free, the state of a new interpreter may lie there.
     if !hosts::only_main() {
         hosts::interpreter_may_be_gone(block.cast());

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering::Relaxed};
 use heapkeeper_heap::{Heap, Lock, Range};
 use pyo3_ffi as ffi;
 
-use crate::{interpreter, profile};
+use crate::{imports, interpreter, profile};
 
 /// Address space to ask for: 1 TiB.
 const RANGE_BYTES: usize = 1 << 40;
@@ -38,8 +38,8 @@ static WATCH: AtomicU8 = AtomicU8::new(0);
 const WATCH_SEPARATE: u8 = 1;
 /// Every allocation is counted.
 const WATCH_EXACT: u8 = 2;
-/// Whether there were others than the main one when we came: then nobody tells us when the last of them is gone.
-static SEPARATE_EARLIER: AtomicBool = AtomicBool::new(false);
+/// Whether the state of one of them may lie outside our range.
+static SEPARATE_FOREIGN: AtomicBool = AtomicBool::new(false);
 static SEPARATE_LOCK: Lock = Lock::new();
 /// Under `SEPARATE_LOCK`: blocks that may be interpreters, and the heaps of those that turned out to be.
 static SEPARATE_HOSTS: Separate = Separate(UnsafeCell::new(Vec::new()));
@@ -53,7 +53,8 @@ unsafe impl Sync for Separate {}
 
 /// A raw block large enough to be an interpreter's state, and its heap if it is one.
 struct SeparateHost {
-    /// Null if the block is older than our hooks: then it is the one that `interpreter` lies at the start of.
+    /// Null if the block is older than our hooks, or CPython's default allocator was in for the moment (imports.rs): then it
+    /// is the one that `interpreter` lies at the start of.
     block: *mut u8,
     interpreter: *mut ffi::PyInterpreterState,
     heap: Option<Box<Heap>>,
@@ -70,6 +71,12 @@ impl SeparateHost {
     /// Whether the block at `block` is, or was, this interpreter's.
     fn is_in(&self, block: *mut u8) -> bool {
         if self.block.is_null() { begins(block, self.interpreter) } else { self.block == block }
+    }
+
+    /// Whether the block is another allocator's.
+    fn is_foreign(&self) -> bool {
+        let state = if self.block.is_null() { self.interpreter.cast() } else { self.block };
+        range().is_some_and(|range| !range.contains(state))
     }
 
     /// Whether `interpreter` is this one's.
@@ -97,7 +104,6 @@ pub fn create() -> Result<(), String> {
         (*RAW.0.get()).write(raw);
     }
     if interpreter::MAY_HAVE_ALLOCATORS && interpreter::are_several() {
-        SEPARATE_EARLIER.store(true, Relaxed);
         watch(WATCH_SEPARATE, true);
     }
     RANGE.set(range).map_err(|_| "the heap exists already".to_owned())
@@ -206,6 +212,7 @@ fn own_heap(interpreter: *mut ffi::PyInterpreterState) -> Option<*mut Heap> {
             Some(found) => &mut hosts[found],
             None => {
                 hosts.push(SeparateHost { block: std::ptr::null_mut(), interpreter, heap: None });
+                note_foreign(hosts);
                 hosts.last_mut()?
             }
         };
@@ -229,27 +236,63 @@ pub fn may_be_interpreter(block: *mut u8) {
         // SAFETY: under the lock.
         let hosts = unsafe { &mut *SEPARATE_HOSTS.0.get() };
         hosts.push(SeparateHost { block, interpreter: std::ptr::null_mut(), heap: None });
+        note_foreign(hosts);
         watch(WATCH_SEPARATE, true);
     });
 }
 
-/// The raw domain frees a block: if it was an interpreter, that interpreter is gone, and its heap goes as a whole. Its
-/// state is the last thing that CPython frees of it (3.12–3.13, Python/pystate.c, free_interpreter); the thousands of
-/// blocks it leaves behind go with the heap.
+/// The table changed. `SEPARATE_LOCK` is held.
+fn note_foreign(hosts: &[SeparateHost]) {
+    SEPARATE_FOREIGN.store(hosts.iter().any(SeparateHost::is_foreign), Relaxed);
+}
+
+/// The raw domain is about to free a block: if it was an interpreter, that interpreter is gone, and its heap goes as a
+/// whole. Its state is the last thing that CPython frees of it (3.12–3.13, Python/pystate.c, free_interpreter); the
+/// thousands of blocks it leaves behind go with the heap.
 #[cold]
 pub fn interpreter_may_be_gone(block: *mut u8) {
-    let gone = SEPARATE_LOCK.with(|| {
+    // SAFETY: under the lock.
+    let gone = SEPARATE_LOCK.with(|| unsafe { take(block) });
+    drop_whole(gone);
+}
+
+/// As [`interpreter_may_be_gone`], for a block that libc is about to free on behalf of anybody, whatever locks they hold.
+/// Where ours is among those, or busy, an entry stays that no longer stands for anything: the next interpreter at that
+/// address takes its heap over.
+#[inline]
+pub fn foreign_interpreter_may_be_gone(block: *mut u8) {
+    if SEPARATE_FOREIGN.load(Relaxed) && SEPARATE_LOCK.try_acquire() {
         // SAFETY: under the lock.
-        let hosts = unsafe { &mut *SEPARATE_HOSTS.0.get() };
-        let found = hosts.iter().position(|host| host.is_in(block))?;
-        let gone = hosts.swap_remove(found);
-        GENERATION.fetch_add(1, Relaxed);
-        if hosts.is_empty() && !SEPARATE_EARLIER.load(Relaxed) {
-            watch(WATCH_SEPARATE, false);
-        }
-        gone.heap
-    });
-    if let Some(heap) = gone {
+        let gone = unsafe { take(block) };
+        SEPARATE_LOCK.release();
+        drop_whole(gone);
+    }
+}
+
+/// Take the interpreter in `block` out of the table, and its heap.
+///
+/// The last one to go ends the looking at thread states, if no interpreter can be there that we have not heard of. One
+/// whose state libc handed out while CPython's default allocator was in is in CPython's list: to enter it, to leave it and
+/// to allocate its state is done under one lock of CPython's (Python/pystate.c, HEAD_LOCK), the moments of the default
+/// allocator lie between the entry and the exit of whoever makes them, and the interpreter that goes now has left.
+///
+/// # Safety
+/// `SEPARATE_LOCK` is held.
+unsafe fn take(block: *mut u8) -> Option<Box<Heap>> {
+    // SAFETY: by the caller's word.
+    let hosts = unsafe { &mut *SEPARATE_HOSTS.0.get() };
+    let found = hosts.iter().position(|host| host.is_in(block))?;
+    let gone = hosts.swap_remove(found);
+    note_foreign(hosts);
+    GENERATION.fetch_add(1, Relaxed);
+    if hosts.is_empty() && !interpreter::are_several() && !imports::default_is_in() {
+        watch(WATCH_SEPARATE, false);
+    }
+    gone.heap
+}
+
+fn drop_whole(heap: Option<Box<Heap>>) {
+    if let Some(heap) = heap {
         profile::forget(&heap);
         drop(heap);
     }

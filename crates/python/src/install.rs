@@ -17,7 +17,7 @@ use std::sync::atomic::{Ordering::SeqCst, fence};
 use pyo3_ffi as ffi;
 
 use crate::elsewhere::{self, Allocator, DOMAINS, Domain};
-use crate::{answers, fork, hooks, hosts, interpreter, layout, profile};
+use crate::{answers, fork, hooks, hosts, imports, interpreter, layout, profile};
 
 /// Where a domain's innermost allocator is written down.
 enum Seat {
@@ -40,6 +40,9 @@ pub fn install(sample_bytes: u64, max_heap_bytes: usize, seed: u64) -> Result<()
     let mut seats = Vec::new();
     for domain in DOMAINS {
         seats.push((domain, find_seat(domain)?));
+    }
+    if let Some((_, (_, raw))) = seats.iter().find(|(domain, _)| *domain == Domain::Raw) {
+        imports::replace(raw)?;
     }
     hosts::create()?;
     set_limit(max_heap_bytes);

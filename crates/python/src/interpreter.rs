@@ -13,10 +13,10 @@ use crate::layout::Layout;
 /// Whether interpreters can have allocators of their own: since 3.12.
 pub const MAY_HAVE_ALLOCATORS: bool = cfg!(Py_3_12);
 
-/// Whether this process has more interpreters than one. The GIL is held.
+/// Whether this process has more interpreters than one: the newest is the first of their list, the main one the last.
 pub fn are_several() -> bool {
-    // SAFETY: the list of interpreters always has one; a second look at it needs no lock, for nothing in it is followed.
-    unsafe { !ffi::PyInterpreterState_Next(ffi::PyInterpreterState_Head()).is_null() }
+    // SAFETY: no conditions; nothing is followed, so this needs neither the GIL nor the list's lock.
+    unsafe { ffi::PyInterpreterState_Head() != ffi::PyInterpreterState_Main() }
 }
 
 /// The interpreter of the calling thread, if that needs a heap of its own: `Some(null)` if the thread has no thread state,

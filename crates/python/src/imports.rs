@@ -1,0 +1,332 @@
+//! What the interpreter's image imports from libc, `free` and `realloc`: led past us, for blocks of ours come there too.
+//!
+//! CPython puts its default allocator in the place of the raw domain's for moments: while it makes an interpreter (up to
+//! 3.12: Python/pylifecycle.c, init_sys_streams) and while it ends (all: Py_FinalizeEx, _PyImport_Fini and others). The
+//! allocator is one for the process, and other threads run meanwhile, under a GIL of their own or without one:
+//!
+//! ```text
+//! makes an interpreter                            ends: its thread state is a raw block of ours
+//!   _PyMem_SetDefaultAllocator(RAW, &ours)
+//!     raw domain = malloc, …, free                  PyMem_RawFree(state)
+//!     ⋮                                               → the image's slot for `free` ┬→ ours:   raw_free
+//!   PyMem_SetAllocator(RAW, &ours)                                                  └→ others: libc's free
+//! ```
+//!
+//! So every slot of the image's tables (its GOT) that holds libc's `free` or `realloc` holds ours. A block that libc handed
+//! out in such a moment is libc's for ever: our hooks hand it back, as they do with blocks older than ourselves.
+//!
+//! Two such moments that overlap, of two interpreters with GILs of their own, leave the default allocator in for good: the
+//! second took it for the one to put back. Then raw memory is libc's from there on, out of our figures, and nothing else
+//! happens: what we had handed out still comes back through here. hosts.rs asks [`default_is_in`].
+//!
+//! - Ours call whatever was in the slots before: another malloc that was preloaded, or a tool's. In an executable at a fixed
+//!   address `free` may *be* an entry of its table, for every library in the process and for us: to call it by name would
+//!   come back here. It also means that callers are not the interpreter alone.
+//! - A tool that patches these slots after us (memray does, and puts libc's back when it stops) takes ours out. Only the
+//!   rare crash is back then. One that did so before us and stops later does the same; its functions, which ours call, stay
+//!   loaded, as extension modules do. If the image itself is unloaded, its slots are gone with it.
+//! - The debug hooks (PYTHONMALLOC=debug) do not survive such a moment in plain CPython either. What comes here from them
+//!   begins inside one of our blocks: it is left alone.
+//! - Where the interpreter's image has its own malloc linked in, there are no slots, and CPython's allocator stays.
+//!
+//! Invariant: what the image calls here does not allocate, does not wait for a lock that its caller may hold, and leaves
+//! `errno` to `free`'s caller as it was.
+
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::mem::MaybeUninit;
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering::Relaxed, Ordering::Release};
+
+use goblin::elf64::dynamic::{DT_JMPREL, DT_NULL, DT_PLTRELSZ, DT_RELA, DT_RELASZ, DT_STRTAB, DT_SYMTAB, Dyn};
+use goblin::elf64::program_header::{PT_DYNAMIC, PT_GNU_RELRO, PT_LOAD, ProgramHeader};
+use goblin::elf64::reloc::{self, Rela};
+use goblin::elf64::sym::Sym;
+use pyo3_ffi as ffi;
+
+use crate::elsewhere::{self, Allocator, Domain};
+use crate::{hooks, hosts, interpreter};
+
+/// The relocations of a slot that holds the address of an imported function.
+#[cfg(target_arch = "x86_64")]
+const SLOT_TYPES: [u32; 2] = [reloc::R_X86_64_JUMP_SLOT, reloc::R_X86_64_GLOB_DAT];
+#[cfg(target_arch = "aarch64")]
+const SLOT_TYPES: [u32; 2] = [reloc::R_AARCH64_JUMP_SLOT, reloc::R_AARCH64_GLOB_DAT];
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+const SLOT_TYPES: [u32; 0] = [];
+
+/// A function that the image imports.
+struct Import {
+    name: &'static CStr,
+    /// What was in its slots before us; null until then.
+    original: AtomicPtr<c_void>,
+}
+
+static FREE: Import = Import { name: c"free", original: AtomicPtr::new(ptr::null_mut()) };
+static REALLOC: Import = Import { name: c"realloc", original: AtomicPtr::new(ptr::null_mut()) };
+
+/// Whether ours are in the slots, for good.
+static REPLACED: AtomicBool = AtomicBool::new(false);
+/// The address of the block that [`is_seen`] tries the slots with, and how often ours were called with it.
+static PROBE: AtomicUsize = AtomicUsize::new(0);
+static SEEN: AtomicUsize = AtomicUsize::new(0);
+
+/// Put ours in the place of the image's `free` and `realloc`. Called before there are blocks of ours, with the GIL held;
+/// `raw` is the interpreter's own allocator of the raw domain, which tells the image and calls both.
+///
+/// # Errors
+/// The reason why that cannot be, in one line; then nothing has changed.
+pub fn replace(raw: &Allocator) -> Result<(), String> {
+    if REPLACED.load(Relaxed) {
+        return Ok(()); // An earlier installation came as far as this.
+    }
+    let failed =
+        |reason: &str| format!("the interpreter's calls of free and realloc cannot be led past our heap: {reason}");
+    // A slot that the loader fills at the first call is filled from here on.
+    let _ = is_seen(raw);
+    let free = raw.free.map_or(ptr::null(), |free| free as *const c_void);
+    let image = Image::of(free).ok_or_else(|| failed("its image has no dynamic section that can be read"))?;
+    let mut patched = Vec::new();
+    for (import, ours) in [(&FREE, free_or_pass as *mut c_void), (&REALLOC, realloc_or_pass as *mut c_void)] {
+        let slots = image.slots(import.name);
+        // SAFETY: slots of a loaded image are readable.
+        let values = slots.iter().map(|slot| unsafe { slot.read_volatile() });
+        // What lies in the image itself leads to another slot of it, or to the loader.
+        let is_original = |value: &*mut c_void| !value.is_null() && *value != ours && !interpreter::in_image(*value);
+        let Some(original) = values.into_iter().find(is_original) else {
+            undo(&image, &patched);
+            return Err(failed("it imports them from no other library"));
+        };
+        import.original.store(original, Release);
+        for slot in slots {
+            // SAFETY: as above; `ours` does what the original does, which it calls.
+            let (before, written) = unsafe { (slot.read_volatile(), image.write(slot, ours)) };
+            if let Err(error) = written {
+                undo(&image, &patched);
+                return Err(failed(&error.to_string()));
+            }
+            patched.push((slot, before));
+        }
+    }
+    if !is_seen(raw) {
+        undo(&image, &patched);
+        return Err(failed("they do not go through its tables"));
+    }
+    REPLACED.store(true, Relaxed);
+    Ok(())
+}
+
+/// Put back what was in the slots.
+fn undo(image: &Image, patched: &[(*mut *mut c_void, *mut c_void)]) {
+    // The last first: a slot may be listed twice. Threads may still be in ours, so what these call stays noted.
+    for (slot, before) in patched.iter().rev() {
+        // SAFETY: what the loader or another tool had there. Where that fails, ours stay in, and pass all on.
+        let _ = unsafe { image.write(*slot, *before) };
+    }
+}
+
+/// Whether the raw domain's own functions come to ours, tried with a block of theirs.
+fn is_seen(raw: &Allocator) -> bool {
+    let (Some(malloc), Some(realloc), Some(free)) = (raw.malloc, raw.realloc, raw.free) else {
+        return false;
+    };
+    SEEN.store(0, Relaxed);
+    // SAFETY: called as PEP 445 says.
+    unsafe {
+        let block = malloc(raw.ctx, 64);
+        PROBE.store(block.addr(), Relaxed);
+        let moved = realloc(raw.ctx, block, 128);
+        PROBE.store(moved.addr(), Relaxed);
+        free(raw.ctx, if moved.is_null() { block } else { moved });
+    }
+    PROBE.store(0, Relaxed);
+    SEEN.load(Relaxed) == 2
+}
+
+fn note_probe(block: *mut c_void) {
+    if !block.is_null() && block.addr() == PROBE.load(Relaxed) {
+        SEEN.fetch_add(1, Relaxed);
+    }
+}
+
+/// What the image calls for `free`.
+///
+/// # Safety
+/// As for C's `free`; a block of ours is one of the raw domain.
+unsafe extern "C" fn free_or_pass(block: *mut c_void) {
+    // SAFETY: ours go to our hook, others to whoever had them before us, by the type of C's `free`.
+    unsafe {
+        if let Some(range) = hosts::range()
+            && range.contains(block.cast())
+        {
+            let errno = libc::__errno_location();
+            let before = errno.read();
+            if range.locate(block.cast()).is_some_and(|place| place.start == block.addr()) {
+                hooks::raw_free(ptr::null_mut(), block);
+            } else {
+                hosts::STRAY_FREES.fetch_add(1, Relaxed);
+            }
+            errno.write(before);
+            return;
+        }
+        if hosts::range().is_none() {
+            note_probe(block);
+        } else if !block.is_null() {
+            hosts::foreign_interpreter_may_be_gone(block.cast());
+        }
+        let free: unsafe extern "C" fn(*mut c_void) = std::mem::transmute(FREE.original.load(Relaxed));
+        free(block);
+    }
+}
+
+/// What the image calls for `realloc`.
+///
+/// # Safety
+/// As for C's `realloc`; a block of ours is one of the raw domain.
+unsafe extern "C" fn realloc_or_pass(block: *mut c_void, bytes: usize) -> *mut c_void {
+    // SAFETY: as for `free_or_pass`.
+    unsafe {
+        if let Some(range) = hosts::range()
+            && range.contains(block.cast())
+        {
+            return match range.locate(block.cast()) {
+                Some(place) if place.start == block.addr() => hooks::raw_realloc(ptr::null_mut(), block, bytes),
+                _ => ptr::null_mut(),
+            };
+        }
+        if hosts::range().is_none() {
+            note_probe(block);
+        }
+        let realloc: unsafe extern "C" fn(*mut c_void, usize) -> *mut c_void =
+            std::mem::transmute(REALLOC.original.load(Relaxed));
+        realloc(block, bytes)
+    }
+}
+
+/// Whether the raw domain has the interpreter's default allocator now, instead of our hooks or what calls them.
+pub fn default_is_in() -> bool {
+    let mut current = MaybeUninit::<Allocator>::zeroed();
+    // SAFETY: the call fills the structure in; all-zero is a valid one.
+    let current = unsafe {
+        ffi::PyMem_GetAllocator(ffi::PyMemAllocatorDomain::PYMEM_DOMAIN_RAW, current.as_mut_ptr().cast());
+        current.assume_init()
+    };
+    let calloc = |allocator: &Allocator| allocator.calloc.map(|calloc| calloc as *const c_void);
+    calloc(&current) == calloc(elsewhere::original(Domain::Raw))
+}
+
+/// A loaded ELF image.
+struct Image {
+    /// What is added to the addresses in its file.
+    bias: usize,
+    headers: &'static [ProgramHeader],
+}
+
+impl Image {
+    /// The image whose segments `address` lies in.
+    fn of(address: *const c_void) -> Option<Image> {
+        struct Search {
+            address: usize,
+            found: Option<Image>,
+        }
+
+        unsafe extern "C" fn visit(info: *mut libc::dl_phdr_info, _: usize, search: *mut c_void) -> c_int {
+            // SAFETY: the loader passes an image's headers, which stay where they are while it is loaded, and the interpreter
+            // that called us is; the last argument is the search below. The two types are ELF's `Elf64_Phdr`.
+            let (bias, headers, search) = unsafe {
+                let count = usize::from((*info).dlpi_phnum);
+                let headers = std::slice::from_raw_parts((*info).dlpi_phdr.cast::<ProgramHeader>(), count);
+                ((*info).dlpi_addr as usize, headers, &mut *search.cast::<Search>())
+            };
+            let image = Image { bias, headers };
+            let found = image.segments(PT_LOAD).any(|(start, bytes)| search.address.wrapping_sub(start) < bytes);
+            if found {
+                search.found = Some(image);
+            }
+            found.into()
+        }
+
+        let mut search = Search { address: address.addr(), found: None };
+        // SAFETY: `visit` is called with `search`, here.
+        unsafe { libc::dl_iterate_phdr(Some(visit), (&raw mut search).cast()) };
+        search.found
+    }
+
+    /// Start and length of its segments of a kind, in memory.
+    fn segments(&self, kind: u32) -> impl Iterator<Item = (usize, usize)> {
+        let of_kind = self.headers.iter().filter(move |header| header.p_type == kind);
+        of_kind.map(|header| (self.bias.wrapping_add(header.p_vaddr as usize), header.p_memsz as usize))
+    }
+
+    /// The value of an entry of the dynamic section.
+    fn value(&self, tag: u64) -> Option<usize> {
+        let (start, _) = self.segments(PT_DYNAMIC).next()?;
+        let mut entry: *const Dyn = ptr::with_exposed_provenance(start);
+        // SAFETY: an array of the loaded image, which such an entry ends.
+        unsafe {
+            while (*entry).d_tag != DT_NULL {
+                if (*entry).d_tag == tag {
+                    return Some((*entry).d_val as usize);
+                }
+                entry = entry.add(1);
+            }
+        }
+        None
+    }
+
+    /// The slots that hold the address of an imported function.
+    fn slots(&self, name: &CStr) -> Vec<*mut *mut c_void> {
+        // SAFETY: the image is loaded as its headers say; the loader relied on the same tables.
+        unsafe {
+            let (Some(symbols), Some(names)) = (self.table::<Sym>(DT_SYMTAB), self.table::<c_char>(DT_STRTAB)) else {
+                return Vec::new();
+            };
+            let relocations = [(DT_JMPREL, DT_PLTRELSZ), (DT_RELA, DT_RELASZ)].map(|(table, bytes)| {
+                let table = self.table::<Rela>(table).zip(self.value(bytes));
+                table.map_or(&[][..], |(table, bytes)| std::slice::from_raw_parts(table, bytes / size_of::<Rela>()))
+            });
+            let of_name = relocations.into_iter().flatten().filter(|relocation| {
+                let symbol = symbols.add(reloc::r_sym(relocation.r_info) as usize);
+                SLOT_TYPES.contains(&reloc::r_type(relocation.r_info))
+                    && CStr::from_ptr(names.add((*symbol).st_name as usize)) == name
+            });
+            of_name
+                .map(|found| ptr::with_exposed_provenance_mut(self.bias.wrapping_add(found.r_offset as usize)))
+                .collect()
+        }
+    }
+
+    /// The address of a table of the dynamic section. glibc has relocated it already, musl has not.
+    fn table<T>(&self, tag: u64) -> Option<*const T> {
+        let address = self.value(tag)?;
+        let address = if address < self.bias { address + self.bias } else { address };
+        Some(ptr::with_exposed_provenance(address))
+    }
+
+    /// Write a slot, in one go for the threads that use it. Where the loader has sealed its page (RELRO), that is opened
+    /// for the moment.
+    ///
+    /// # Safety
+    /// `slot` is one of this image's, and `function` what may be in it.
+    unsafe fn write(&self, slot: *mut *mut c_void, function: *mut c_void) -> std::io::Result<()> {
+        // SAFETY: no conditions.
+        let page_bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
+        let page = slot.map_addr(|address| address & !(page_bytes - 1));
+        let sealed = self.segments(PT_GNU_RELRO).any(|(start, bytes)| {
+            // Whole pages, as both loaders have it.
+            (start & !(page_bytes - 1)..(start + bytes) & !(page_bytes - 1)).contains(&slot.addr())
+        });
+        let protect = |protection| {
+            // SAFETY: a page of the image's own tables, which stays readable.
+            match !sealed || unsafe { libc::mprotect(page.cast(), page_bytes, protection) } == 0 {
+                true => Ok(()),
+                false => Err(std::io::Error::last_os_error()),
+            }
+        };
+        protect(libc::PROT_READ | libc::PROT_WRITE)?;
+        // SAFETY: an aligned word, writable now.
+        unsafe { AtomicPtr::from_ptr(slot).store(function, Release) };
+        // A page that stays open does no harm.
+        let _ = protect(libc::PROT_READ);
+        Ok(())
+    }
+}
