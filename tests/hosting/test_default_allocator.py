@@ -117,6 +117,30 @@ for size in {SIZES} * 3:
     )
 
 
+def test_pages_of_the_interpreter_stay_as_protected(run):
+    """Those with the addresses of imported functions are read-only wherever the interpreter was linked so."""
+    answer = run(
+        """
+import os, sys, heapkeeper
+
+def protections():
+    with open("/proc/self/maps") as file:
+        mappings = [line.split() for line in file]
+    images = [each for each in mappings if "/libpython3." in each[-1] or each[-1] == os.path.realpath(sys.executable)]
+    assert images
+    return images
+
+before = protections()
+heapkeeper.install()
+assert heapkeeper.status()["allocator"]["name"] == "heapkeeper"
+after = protections()
+assert after == before, (before, after)
+""",
+        heapkeeper=None,
+    )
+    assert answer.stdout == ""
+
+
 INTERPRETERS = (
     DEFAULT
     + """
@@ -150,7 +174,7 @@ def work_in_all(interpreters):
 
 @own_gil_only
 def test_interpreters_made_then_have_heaps_of_their_own(run):
-    """Their state is libc's. The first one, which tells us that there can be such interpreters, is gone before they are asked."""
+    """Their state is libc's, and the interpreter that told us of interpreters with a GIL of their own is gone before they work."""
     answer = run(
         INTERPRETERS
         + """

@@ -70,7 +70,12 @@ const INTERPRETER_WITHIN_BYTES: usize = 128;
 impl SeparateHost {
     /// Whether the block at `block` is, or was, this interpreter's.
     fn is_in(&self, block: *mut u8) -> bool {
-        if self.block.is_null() { begins(block, self.interpreter) } else { self.block == block }
+        if !self.block.is_null() {
+            return self.block == block;
+        }
+        // A small block of libc's may lie just below.
+        // SAFETY: somebody frees it, so it is live; and it is libc's, as what lies beside it is.
+        begins(block, self.interpreter) && unsafe { libc::malloc_usable_size(block.cast()) } >= INTERPRETER_MIN_BYTES
     }
 
     /// Whether the block is another allocator's.
