@@ -127,8 +127,8 @@ impl Profile {
 
     /// Seconds from the beginning of the first process to the last tick of any.
     pub fn seconds(&self) -> f64 {
-        let ends = self.processes.iter().map(|process| process.offset_ms.saturating_add(process.last().at_ms));
-        ends.max().unwrap_or(0) as f64 / 1000.0
+        let ends = self.processes.iter().map(|process| process.seconds_at(process.last().at_ms));
+        ends.fold(0.0, f64::max)
     }
 
     /// Names of the threads that allocated, without those of processes.
@@ -150,7 +150,7 @@ impl Profile {
             for (site, value) in state.iter().enumerate() {
                 let mut figures = Figures::of(value);
                 if let Some(peaks) = &peaks {
-                    figures.live = peaks[site].peak;
+                    figures.live = peaks.get(site).map_or(Amount::default(), |value| value.peak);
                 }
                 sum[process.sites[site] as usize].add(&figures);
             }
@@ -160,18 +160,37 @@ impl Profile {
 
     /// The live figures of each site at this many evenly spread moments of a span in each process, its ends included.
     pub(crate) fn course(&self, spans: &[Span], moments: usize) -> Vec<Vec<Amount>> {
-        let mut course = vec![vec![Amount::default(); self.sites.len()]; moments];
-        for (process, span) in self.processes.iter().zip(spans) {
-            let [from, to] = span.ticks;
-            let steps = moments.saturating_sub(1).max(1);
-            let ticks: Vec<usize> = (0..moments).map(|n| from + to.saturating_sub(from) * n / steps).collect();
-            for (sum, state) in course.iter_mut().zip(process.states(&ticks)) {
+        let steps = moments.saturating_sub(1).max(1);
+        let mut spans = spans.iter();
+        self.live(moments, |_| {
+            let [from, to] = spans.next().map_or([0, 0], |span| span.ticks);
+            (0..moments).map(|n| from + to.saturating_sub(from) * n / steps).collect()
+        })
+    }
+
+    /// The live figures of each site at the end of each of this many equal steps of time.
+    pub(crate) fn history(&self, steps: usize) -> Vec<Vec<Amount>> {
+        let step_s = self.seconds() / steps.max(1) as f64;
+        self.live(steps, |process| {
+            let ended_s = process.seconds_at(process.last().at_ms);
+            // What a process held when it ended, nobody holds.
+            let ticks =
+                |n: usize| if step_s * n as f64 > ended_s { 0 } else { process.ticks_at(step_s * (n + 1) as f64) };
+            (0..steps).map(ticks).collect()
+        })
+    }
+
+    /// The live figures of each site after each of as many numbers of ticks, which `ticks` gives for a process.
+    fn live(&self, moments: usize, mut ticks: impl FnMut(&Process) -> Vec<usize>) -> Vec<Vec<Amount>> {
+        let mut sums = vec![vec![Amount::default(); self.sites.len()]; moments];
+        for process in &self.processes {
+            for (sum, state) in sums.iter_mut().zip(process.states(&ticks(process))) {
                 for (site, value) in state.iter().enumerate() {
                     add(&mut sum[process.sites[site] as usize], &value.live);
                 }
             }
         }
-        course
+        sums
     }
 
     /// The span between two bounds in each process. Without bounds: from its first mark to its last one, or to the end where

@@ -51,6 +51,21 @@ impl Process {
         self.series.last().copied().unwrap_or_default()
     }
 
+    /// The tick in force so many seconds after the first process of the profile began; all zeros before the first tick and
+    /// after the last.
+    pub fn at(&self, seconds: f64) -> Point {
+        let at_ms = (seconds * 1000.0).round() as u64;
+        let Some(at_ms) = at_ms.checked_sub(self.offset_ms).filter(|&at_ms| at_ms <= self.last().at_ms) else {
+            return Point::default();
+        };
+        self.ticks_until(at_ms).checked_sub(1).map_or(Point::default(), |index| self.series[index])
+    }
+
+    /// Seconds from the beginning of the first process of the profile to a moment of this one.
+    pub fn seconds_at(&self, at_ms: u64) -> f64 {
+        self.offset_ms.saturating_add(at_ms) as f64 / 1000.0
+    }
+
     /// The ticks up to a moment, counted.
     pub(super) fn ticks_until(&self, at_ms: u64) -> usize {
         self.series.partition_point(|point| point.at_ms <= at_ms)
@@ -61,12 +76,15 @@ impl Process {
         (self.series.partition_point(|point| point.at_ms < mark.at_ms) + 1).min(self.series.len())
     }
 
-    /// The figures of each site after each of these numbers of ticks, which must not fall.
+    /// The figures of each site after each of these numbers of ticks, which must not fall but to 0: no figures.
     pub(super) fn states(&self, ticks: &[usize]) -> Vec<Vec<Value>> {
         let mut state = vec![Value::default(); self.sites.len()];
         let mut at = 0;
         let after = ticks.iter().map(|&ticks| {
-            let end = ticks.checked_sub(1).and_then(|last| self.series.get(last)).map_or(at, |point| point.values_end);
+            if ticks == 0 {
+                return Vec::new();
+            }
+            let end = self.series.get(ticks - 1).map_or(at, |point| point.values_end);
             for value in self.values.get(at..end).unwrap_or_default() {
                 if let Some(known) = state.get_mut(value.site as usize) {
                     *known = *value;

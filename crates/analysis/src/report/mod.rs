@@ -8,6 +8,7 @@
 //! [`render`] is total: any [`Status`], however odd, gives text of lines no wider than asked for.
 
 mod advice;
+pub mod capture;
 mod collector;
 mod heap;
 mod path;
@@ -52,8 +53,7 @@ impl Default for Style {
 
 /// Renders the report of one process, ending in a newline.
 pub fn render(status: &Status, style: Style) -> String {
-    let columns = style.columns.clamp(Style::LEAST_COLUMNS, Style::MOST_COLUMNS);
-    let mut page = Page { lines: Vec::new(), columns, color: style.color };
+    let mut page = Page::new(style);
     page.wrap(header(status), 0);
     if let Some(note) = allocator_note(status) {
         page.wrap(note, 0);
@@ -76,9 +76,7 @@ pub fn render(status: &Status, style: Style) -> String {
     }
     heap::classes(&mut page, status);
     collector::histogram(&mut page, status);
-    let mut text = page.lines.join("\n");
-    text.push('\n');
-    text
+    page.text()
 }
 
 /// Every frame that a line of the report may name.
@@ -100,6 +98,18 @@ struct Page {
 }
 
 impl Page {
+    fn new(style: Style) -> Page {
+        let columns = style.columns.clamp(Style::LEAST_COLUMNS, Style::MOST_COLUMNS);
+        Page { lines: Vec::new(), columns, color: style.color }
+    }
+
+    /// All lines, ending in a newline.
+    fn text(self) -> String {
+        let mut text = self.lines.join("\n");
+        text.push('\n');
+        text
+    }
+
     /// Adds a line, cut to the page.
     fn line(&mut self, line: Line) {
         self.lines.push(line.cut(self.columns, self.color));
@@ -182,14 +192,14 @@ fn sites_section(page: &mut Page, profile: &ProfileStatus, names: &ShortNames<'_
     let at_peak = entries(&profile.at_peak, profile.sample_bytes);
     let at_end = entries(&profile.at_end, profile.sample_bytes);
     match at_peak.first() {
-        Some(top) if top.is_sure() => page.wrap(answer(top, &at_end, names), 0),
+        Some(top) if top.is_sure() => page.wrap(answer(top, "the peak", names).and(still(top, &at_end)), 0),
         _ => page.wrap(no_answer(profile), 0),
     }
     if !at_peak.iter().chain(&at_end).any(Entry::is_seen) {
         return;
     }
-    table::at_peak(page, profile, &at_peak, names);
-    table::at_exit(page, profile, &at_end, &at_peak, names);
+    table::at_peak(page, "At the peak", profile, &at_peak, names);
+    table::at_exit(page, profile, &at_end, &at_peak, names, "exit");
     table::footnote(page, profile);
 }
 
@@ -210,21 +220,34 @@ fn no_answer(profile: &ProfileStatus) -> Line {
     })
 }
 
-/// `Half of the peak came from app.py:42 (load_rows); still 61 MiB at exit.`
-fn answer(top: &Entry<'_>, at_end: &[Entry<'_>], names: &ShortNames<'_>) -> Line {
-    let amount = match top.share {
+/// `Half of the peak came from app.py:42 (load_rows)`.
+fn answer(top: &Entry<'_>, whole: &str, names: &ShortNames<'_>) -> Line {
+    let line = Line::new().strong(part(top.share)).plain(format!(" of {whole} came from "));
+    match top.headline {
+        None => line.strong("outside any Python code"),
+        Some(frame) => named(line, frame, names),
+    }
+}
+
+/// `app.py:42 (load_rows)`.
+fn named(line: Line, frame: &Frame, names: &ShortNames<'_>) -> Line {
+    line.with(Role::Place, names.place(frame)).plain(" (").strong(table::function(frame)).plain(")")
+}
+
+/// A share as a sentence begins with it.
+fn part(share: f64) -> String {
+    match share {
         share if share >= 0.95 => "Nearly all".to_owned(),
         share if (0.47..=0.53).contains(&share) => "Half".to_owned(),
         share if (0.31..=0.355).contains(&share) => "A third".to_owned(),
         share => percent(share),
-    };
-    let line = Line::new().strong(amount).plain(" of the peak came from ");
-    let line = match top.headline {
-        None => line.strong("outside any Python code"),
-        Some(frame) => line.with(Role::Place, names.place(frame)).plain(" (").strong(table::function(frame)).plain(")"),
-    };
+    }
+}
+
+/// `; still 61 MiB at exit.`
+fn still(top: &Entry<'_>, at_end: &[Entry<'_>]) -> Line {
     match at_end.iter().find(|entry| same_line(entry.headline, top.headline)) {
-        Some(entry) if entry.bytes > 0 => line.plain("; still ").strong(bytes(entry.bytes)).plain(" at exit."),
-        _ => line.plain("."),
+        Some(entry) if entry.bytes > 0 => Line::new().plain("; still ").strong(bytes(entry.bytes)).plain(" at exit."),
+        _ => Line::new().plain("."),
     }
 }

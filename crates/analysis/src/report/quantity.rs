@@ -116,3 +116,14 @@ pub(super) fn bar(share: f64, columns: usize) -> String {
     let eighths = (share.min(1.0) * columns as f64 * 8.0).round().max(1.0) as usize;
     format!("{}{}", "█".repeat(eighths / 8), EIGHTHS[eighths % 8])
 }
+
+/// Values over time in a cell each, the highest as the full one. What is there but too small to draw still gets the lowest mark.
+pub(super) fn sparkline(values: &[u64]) -> String {
+    const CELLS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    let most = values.iter().copied().max().unwrap_or(0);
+    let cell = |value: u64| match value {
+        0 => 0,
+        value => ((ratio(value, most) * 8.0).round() as usize).clamp(1, 8),
+    };
+    values.iter().map(|&value| CELLS[cell(value)]).collect()
+}

@@ -4,7 +4,7 @@
 //! never wrapped, so that columns stay columns; what makes room first is the bar, then the source, which
 //! moves below its row.
 
-use heapkeeper_record::{Frame, ProfileStatus};
+use heapkeeper_record::{Frame, ProfileStatus, Site};
 use unicode_width::UnicodeWidthStr;
 
 use super::Page;
@@ -24,27 +24,35 @@ const LEAST_SHARE: f64 = 0.01;
 /// Cells of a bar.
 const BAR_COLUMNS: usize = 8;
 
-/// The table of the lines that held most at the peak, each with the way there.
-pub(super) fn at_peak(page: &mut Page, profile: &ProfileStatus, entries: &[Entry<'_>], names: &ShortNames<'_>) {
+/// The table of the lines that held most at the peak, each with the way there. `heading` says when that was.
+pub(super) fn at_peak(
+    page: &mut Page,
+    heading: &str,
+    profile: &ProfileStatus,
+    entries: &[Entry<'_>],
+    names: &ShortNames<'_>,
+) {
     let shown = worth_showing(entries, PEAK_ROWS);
     if shown.is_empty() {
         return;
     }
     let rows = shown.iter().flat_map(|entry| {
         let limit = if entry.share >= 0.1 { LARGE_STEPS } else { SMALL_STEPS };
-        let mut rows = vec![headline(entry, names)];
-        rows.extend(steps(entry, limit, names));
+        let mut rows = vec![headline(page, entry, names)];
+        rows.extend(steps(entry.largest, entry.stacks, limit, names));
         rows
     });
+    let rows = rows.collect();
     page.gap();
-    let error = percent(ratio(profile.peak_error_bytes, profile.peak_bytes));
-    let peak = bytes(profile.peak_bytes);
-    let how = match profile.sample_bytes {
-        0 => format!("  {peak}, counted to the byte"),
-        distance => format!("  {peak} ±{error}, sampled every {} on average", bytes(distance)),
+    let basis = match profile.sample_bytes {
+        0 => ", counted to the byte".to_owned(),
+        distance => {
+            let error = percent(ratio(profile.peak_error_bytes, profile.peak_bytes));
+            format!(" ±{error}, sampled every {} on average", bytes(distance))
+        }
     };
-    page.line(Line::new().strong("At the peak").dim(how));
-    print(page, rows.collect());
+    page.line(Line::new().strong(heading).dim(format!("  {}{basis}", bytes(profile.peak_bytes))));
+    print(page, rows, figure_columns(page));
     rest(page, profile.peak_bytes, &shown);
 }
 
@@ -55,31 +63,33 @@ pub(super) fn at_exit(
     entries: &[Entry<'_>],
     at_peak: &[Entry<'_>],
     names: &ShortNames<'_>,
+    when: &str,
 ) {
     page.gap();
     if entries.is_empty() {
         let what = if profile.sample_bytes == 0 { "counted" } else { "sampled" };
         let text = format!(" none of the {what} blocks was live any more.");
-        page.wrap(Line::new().strong("At exit").plain(text), 0);
+        page.wrap(Line::new().strong(format!("At {when}")).plain(text), 0);
         return;
     }
     let shown = worth_showing(entries, EXIT_ROWS);
     if shown.is_empty() {
         let little = format!("  {}, no line with enough of it to name", bytes(profile.live_bytes));
-        page.wrap(Line::new().strong("Still live at exit").dim(little), 0);
+        page.wrap(Line::new().strong(format!("Still live at {when}")).dim(little), 0);
         return;
     }
     let told = worth_showing(at_peak, PEAK_ROWS);
     let rows = shown.iter().flat_map(|entry| {
         let known = told.iter().any(|other| same_line(other.headline, entry.headline));
-        let mut rows = vec![headline(entry, names)];
+        let mut rows = vec![headline(page, entry, names)];
         if !known {
-            rows.extend(steps(entry, LARGE_STEPS, names));
+            rows.extend(steps(entry.largest, entry.stacks, LARGE_STEPS, names));
         }
         rows
     });
-    page.line(Line::new().strong("Still live at exit").dim(format!("  {}", bytes(profile.live_bytes))));
-    print(page, rows.collect());
+    let rows = rows.collect();
+    page.line(Line::new().strong(format!("Still live at {when}")).dim(format!("  {}", bytes(profile.live_bytes))));
+    print(page, rows, figure_columns(page));
     rest(page, profile.live_bytes, &shown);
 }
 
@@ -123,24 +133,35 @@ fn worth_showing<'e, 'a>(entries: &'e [Entry<'a>], rows: usize) -> Vec<&'e Entry
 }
 
 /// One line of a table before its columns are known.
-struct Row {
-    /// Bytes, confidence, share and bar; absent for the frames below a headline.
-    figures: Option<(u64, u64, f64)>,
+pub(super) struct Row {
+    /// Figures, as wide as the table's figures are; absent for the frames below a headline.
+    pub(super) figures: Option<Line>,
     /// `in ` or `by ` before a frame, empty for a headline.
-    prefix: &'static str,
-    function: String,
-    place: String,
-    source: String,
-    dim: bool,
+    pub(super) prefix: &'static str,
+    pub(super) function: String,
+    pub(super) place: String,
+    pub(super) source: String,
+    pub(super) dim: bool,
 }
 
-fn headline(entry: &Entry<'_>, names: &ShortNames<'_>) -> Row {
-    let (function, place, source) = match entry.headline {
-        None => ("(no Python frame)".to_owned(), String::new(), String::new()),
-        Some(frame) => describe(frame, names),
-    };
-    let figures = Some((entry.bytes, entry.error_bytes, entry.share));
-    Row { figures, prefix: "", function, place, source, dim: false }
+impl Row {
+    /// The row of a line.
+    pub(super) fn headline(figures: Line, frame: Option<&Frame>, names: &ShortNames<'_>) -> Row {
+        let (function, place, source) = match frame {
+            None => ("(no Python frame)".to_owned(), String::new(), String::new()),
+            Some(frame) => describe(frame, names),
+        };
+        Row { figures: Some(figures), prefix: "", function, place, source, dim: false }
+    }
+
+    /// A row that says something else.
+    pub(super) fn note(figures: Option<Line>, text: String) -> Row {
+        Row { figures, prefix: "", function: text, place: String::new(), source: String::new(), dim: true }
+    }
+}
+
+fn headline(page: &Page, entry: &Entry<'_>, names: &ShortNames<'_>) -> Row {
+    Row::headline(figures(page, entry.bytes, entry.error_bytes, entry.share, false), entry.headline, names)
 }
 
 fn describe(frame: &Frame, names: &ShortNames<'_>) -> (String, String, String) {
@@ -148,8 +169,8 @@ fn describe(frame: &Frame, names: &ShortNames<'_>) -> (String, String, String) {
     (clean(function(frame)), clean(&names.place(frame)), clean(source))
 }
 
-/// The frames below a headline, and what sets its sites apart.
-fn steps(entry: &Entry<'_>, limit: usize, names: &ShortNames<'_>) -> Vec<Row> {
+/// The frames below the headline of `stacks` sites of which this is the largest, and what sets them apart.
+pub(super) fn steps(largest: &Site, stacks: usize, limit: usize, names: &ShortNames<'_>) -> Vec<Row> {
     let below = |prefix, frame: &Frame, times: usize| {
         let (mut function, place, source) = describe(frame, names);
         if times > 1 {
@@ -158,16 +179,9 @@ fn steps(entry: &Entry<'_>, limit: usize, names: &ShortNames<'_>) -> Vec<Row> {
         let dim = owner(&frame.file) != Owner::Program;
         Row { figures: None, prefix, function, place, source, dim }
     };
-    let note = |text: String| Row {
-        figures: None,
-        prefix: "",
-        function: text,
-        place: String::new(),
-        source: String::new(),
-        dim: true,
-    };
+    let note = |text| Row::note(None, text);
     let brief = limit == SMALL_STEPS;
-    let mut rows: Vec<Row> = story(entry.largest, limit)
+    let mut rows: Vec<Row> = story(largest, limit)
         .into_iter()
         .filter(|step| !(brief && matches!(step, Step::More { .. })))
         .map(|step| match step {
@@ -182,13 +196,14 @@ fn steps(entry: &Entry<'_>, limit: usize, names: &ShortNames<'_>) -> Vec<Row> {
         })
         .collect();
     if !brief {
-        let thread = entry.largest.thread.as_str();
-        if !thread.is_empty() && thread != "MainThread" {
+        let thread = largest.thread.as_str();
+        let is_main = thread == "MainThread" || thread.starts_with("MainThread (pid ");
+        if !thread.is_empty() && !is_main {
             rows.push(note(format!("in thread {}", clean(thread))));
         }
-        if entry.stacks > 1 {
-            let others = count(entry.stacks as u64 - 1);
-            let ways = if entry.stacks == 2 { "way" } else { "ways" };
+        if stacks > 1 {
+            let others = count(stacks as u64 - 1);
+            let ways = if stacks == 2 { "way" } else { "ways" };
             rows.push(note(format!("… and {others} other {ways} to this line")));
         }
     }
@@ -203,18 +218,14 @@ fn rest(page: &mut Page, total_bytes: u64, shown: &[&Entry<'_>]) {
     if share < 0.005 {
         return;
     }
-    let figures = Some((rest, 0, share));
-    let function = "everything else".to_owned();
-    print(page, vec![Row { figures, prefix: "", function, place: String::new(), source: String::new(), dim: true }]);
+    let row = Row::note(Some(figures(page, rest, 0, share, true)), "everything else".to_owned());
+    print(page, vec![row], figure_columns(page));
 }
 
-/// Lays rows out in the page's columns.
-fn print(page: &mut Page, rows: Vec<Row>) {
+/// Lays rows out in the page's columns, of which their figures take the first `figures`.
+pub(super) fn print(page: &mut Page, rows: Vec<Row>, figures: usize) {
     let narrow = page.columns < 50;
-    let figures = if page.columns >= 60 { 25 } else { 18 };
-    // Bars are for the eye; in a pipe the source line needs the room more.
-    let bars = if page.color && page.columns >= 110 { BAR_COLUMNS + 2 } else { 0 };
-    let blank = " ".repeat(if narrow { 4 } else { figures + bars });
+    let blank = " ".repeat(if narrow { 4 } else { figures });
     let room = page.columns.saturating_sub(blank.len());
     let widest = |own: bool, width: &dyn Fn(&Row) -> usize| {
         let rows = rows.iter().filter(|row| !row.place.is_empty());
@@ -232,15 +243,15 @@ fn print(page: &mut Page, rows: Vec<Row>) {
     let source_beside = source_columns >= 20;
 
     for row in &rows {
-        let mut line = match row.figures {
+        let mut line = match &row.figures {
             None => Line::new().plain(&blank),
-            Some(_) if narrow => {
-                page.line(figure_columns(row, figures, bars));
+            Some(figures) if narrow => {
+                page.line(figures.clone());
                 Line::new().plain(&blank)
             }
-            Some(_) => figure_columns(row, figures, bars),
+            Some(figures) => figures.clone(),
         };
-        let (function_role, place_role) = match (row.dim, row.figures) {
+        let (function_role, place_role) = match (row.dim, &row.figures) {
             (true, _) => (Role::Dim, Role::Dim),
             (false, Some(_)) => (Role::Strong, Role::Place),
             (false, None) => (Role::Plain, Role::Place),
@@ -270,14 +281,19 @@ fn print(page: &mut Page, rows: Vec<Row>) {
     }
 }
 
-/// Bytes, confidence, share and bar, padded to `figures + bars` columns.
-fn figure_columns(row: &Row, figures: usize, bars: usize) -> Line {
-    let Some((size, error, share)) = row.figures else {
-        return Line::new().plain(" ".repeat(figures + bars));
-    };
-    let role = if row.dim { Role::Dim } else { Role::Strong };
+/// Columns of bytes, confidence, share and bar.
+fn figure_columns(page: &Page) -> usize {
+    // Bars are for the eye; in a pipe the source line needs the room more.
+    let bars = if page.color && page.columns >= 110 { BAR_COLUMNS + 2 } else { 0 };
+    bars + if page.columns >= 60 { 25 } else { 18 }
+}
+
+/// Bytes, confidence, share and bar.
+fn figures(page: &Page, size: u64, error: u64, share: f64, dim: bool) -> Line {
+    let columns = figure_columns(page);
+    let role = if dim { Role::Dim } else { Role::Strong };
     let mut line = Line::new().with(role, right(&bytes(size), 10));
-    if figures > 20 {
+    if columns > 20 {
         let error = match ratio(error, size) {
             0.0 => String::new(),
             // A site seen through a sample or two: its size is open, only that it is there is sure.
@@ -286,14 +302,14 @@ fn figure_columns(row: &Row, figures: usize, bars: usize) -> Line {
         };
         line = line.dim(right(&error, 7));
     }
-    line = line.with(if row.dim { Role::Dim } else { Role::Plain }, right(&percent(share), 6)).plain("  ");
-    if bars > 0 {
+    line = line.with(if dim { Role::Dim } else { Role::Plain }, right(&percent(share), 6)).plain("  ");
+    if columns > 25 {
         let heat = match share {
-            share if row.dim || share < 0.15 => Role::Low,
+            share if dim || share < 0.15 => Role::Low,
             share if share < 0.4 => Role::Middle,
             _ => Role::High,
         };
-        let heat = if row.dim { Role::Dim } else { heat };
+        let heat = if dim { Role::Dim } else { heat };
         line = line.with(heat, left(&bar(share, BAR_COLUMNS), BAR_COLUMNS)).plain("  ");
     }
     line

@@ -392,7 +392,7 @@ fn owners_by_path() {
         ("app.py", Owner::Program),
         ("<string>", Owner::Program),
         ("<stdin>", Owner::Program),
-        ("", Owner::Program),
+        ("", Owner::Nobody),
         ("<frozen importlib._bootstrap>", Owner::Standard),
         ("/usr/lib/python3.12/json/decoder.py", Owner::Standard),
         ("/usr/lib64/python3.9/json/decoder.py", Owner::Standard),

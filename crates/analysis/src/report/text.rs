@@ -79,6 +79,18 @@ impl Line {
         self
     }
 
+    /// Joins neighbours of one role, so that each run is painted once.
+    pub(super) fn merged(self) -> Self {
+        let mut parts: Vec<(Role, String)> = Vec::new();
+        for (role, text) in self.0 {
+            match parts.last_mut() {
+                Some((last, run)) if *last == role => run.push_str(&text),
+                _ => parts.push((role, text)),
+            }
+        }
+        Line(parts)
+    }
+
     /// Columns it takes on a terminal.
     pub(super) fn width(&self) -> usize {
         self.0.iter().map(|(_, text)| text.width()).sum()
