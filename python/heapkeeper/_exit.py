@@ -72,14 +72,14 @@ def _text(settings, native):
     if settings.json:
         text = native.status_json(program) + "\n"
     else:
-        columns, color = _terminal()
+        columns, color = terminal(2)
         text = native.report(program, columns, color)
     return text.encode(errors="backslashreplace")
 
 
-def _terminal():
-    """Columns to fill, and whether colour may be used."""
-    if not os.isatty(2):
+def terminal(descriptor):
+    """Columns to fill in what is written to a file descriptor, and whether colour may be used."""
+    if not os.isatty(descriptor):
         return PLAIN_COLUMNS, False
     try:
         columns = int(os.environ.get("COLUMNS", ""))
@@ -87,7 +87,7 @@ def _terminal():
         columns = 0
     if columns <= 0:
         try:
-            columns = os.get_terminal_size(2).columns
+            columns = os.get_terminal_size(descriptor).columns
         except OSError:
             columns = 0
     # https://no-color.org: present and not empty.

@@ -8,11 +8,15 @@ import sys
 
 _HELP = """\
 usage: heapkeeper run [options] SCRIPT [ARG ...] | -m MODULE | -c CODE
+       heapkeeper report [options] FILE ...
+       heapkeeper lines [options] FILE [SOURCE ...]
 
 Python's memory manager in Rust: runs a program on its heap and says where the memory went.
 
 verbs:
   run           run a program; `heapkeeper run --help` says how
+  report        what a capture says: summary, call tree, table, timeline, leaks, temporary allocations
+  lines         memory beside each line of the source
 
 options:
   -h, --help    show this help
@@ -21,6 +25,7 @@ options:
 examples:
   heapkeeper run app.py                     a report of the program's memory when it ends
   heapkeeper run --max-heap 512M app.py     MemoryError instead of more than 512 MiB
+  heapkeeper report --leaks app.hk          what grew and stayed, from a capture
   HEAPKEEPER=1 gunicorn app:app             any command: its Python processes come along, without a report
 """
 
@@ -35,6 +40,10 @@ def main():
         from heapkeeper import _run
 
         sys.exit(_run.main(arguments[1:]))
+    if verb in ("report", "lines"):
+        from heapkeeper import _report
+
+        sys.exit(_report.main(verb, arguments[1:]))
     if verb in ("-h", "--help"):
         print(_HELP, end="")
     elif verb == "--version":

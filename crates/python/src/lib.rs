@@ -37,4 +37,5 @@ mod module;
 mod place;
 mod process;
 mod profile;
+mod reports;
 mod status;

@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use heapkeeper_analysis::report::{self, Style};
 use pyo3_ffi::{self as ffi, Py_ssize_t, PyObject};
 
-use crate::{collect, counting, hosts, install, interpreter, place, status};
+use crate::{collect, counting, hosts, install, interpreter, place, reports, status};
 
 /// Why the allocator stayed CPython's, once somebody asked for ours.
 static REASON: Mutex<Option<String>> = Mutex::new(None);
@@ -19,7 +19,7 @@ static COLLECTOR_REASON: Mutex<Option<String>> = Mutex::new(None);
 /// Called by the interpreter to import the module.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn PyInit__native() -> *mut PyObject {
-    static mut METHODS: [ffi::PyMethodDef; 27] = [
+    static mut METHODS: [ffi::PyMethodDef; 28] = [
         method(c"install", py_install, c"install(sample_bytes, max_heap, seed)\n--\n\nPut this process on our heap. Returns None, or in one line why CPython's allocator stays."),
         method(c"installed", py_installed, c"installed()\n--\n\nWhether this process is on our heap."),
         method(c"gc_status_json", py_gc_status_json, c"gc_status_json()\n--\n\nThe state of this interpreter's collector, as JSON."),
@@ -46,6 +46,7 @@ pub unsafe extern "C" fn PyInit__native() -> *mut PyObject {
         method(c"capture_mark", counting::py_capture_mark, c"capture_mark(name)\n--\n\nName this moment in the capture. Returns whether there is one."),
         method(c"allocators", counting::py_allocators, c"allocators()\n--\n\nThe allocators of the three domains, as bytes for set_allocators()."),
         method(c"set_allocators", counting::py_set_allocators, c"set_allocators(allocators)\n--\n\nPut back what allocators() gave, hooks that came later left out."),
+        method(c"capture_report", reports::py_capture_report, c"capture_report(descriptors, query, columns, color, progress)\n--\n\nA report of captures, and what is wrong with them, as JSON."),
         ffi::PyMethodDef::zeroed(),
     ];
     static mut SLOTS: [ffi::PyModuleDef_Slot; 3] = [
@@ -124,6 +125,16 @@ pub(crate) unsafe fn unsigned(object: *mut PyObject) -> Option<u64> {
     }
 }
 
+/// What an object is as a truth value; `None` with an exception set where it says neither.
+///
+/// # Safety
+/// The GIL is held.
+pub(crate) unsafe fn truth(object: *mut PyObject) -> Option<bool> {
+    // SAFETY: the GIL is held.
+    let answer: c_int = unsafe { ffi::PyObject_IsTrue(object) };
+    (answer >= 0).then_some(answer == 1)
+}
+
 /// A `str`; `None` with an exception set for anything else.
 ///
 /// # Safety
@@ -155,7 +166,7 @@ pub(crate) unsafe fn to_str(text: &str) -> *mut PyObject {
 ///
 /// # Safety
 /// The GIL is held.
-unsafe fn to_json(json: serde_json::Result<String>) -> *mut PyObject {
+pub(crate) unsafe fn to_json(json: serde_json::Result<String>) -> *mut PyObject {
     match json {
         // SAFETY: the GIL is held.
         Ok(json) => unsafe { to_str(&json) },
@@ -255,14 +266,10 @@ unsafe extern "C" fn py_report(_: *mut PyObject, arguments: *mut *mut PyObject, 
         let Some(&[program, columns, color]) = exactly(arguments, count) else {
             return ptr::null_mut();
         };
-        let (Some(program), Some(columns)) = (text(program), unsigned(columns)) else {
+        let (Some(program), Some(columns), Some(color)) = (text(program), unsigned(columns), truth(color)) else {
             return ptr::null_mut();
         };
-        let color: c_int = ffi::PyObject_IsTrue(color);
-        if color < 0 {
-            return ptr::null_mut();
-        }
-        let style = Style { columns: columns as usize, color: color == 1 };
+        let style = Style { columns: columns as usize, color };
         to_str(&report::render(&status::status(program, reasons()), style))
     }
 }

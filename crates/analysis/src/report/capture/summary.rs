@@ -39,6 +39,16 @@ pub(super) fn report(page: &mut Page, asked: &Asked<'_>, moment: Option<Moment>)
     let at_peak = entries(&at_peak, distance);
     let at_end = entries(&at_end, distance);
     page.wrap(first_answer(asked, &basis, moment, &at_peak, &at_end), 0);
+    let cut = profile.processes.iter().filter(|process| !process.ended).count();
+    if cut > 0 {
+        let text = match (cut, profile.processes.len()) {
+            (_, 1) => "The capture ends without the program's exit: it was killed, or still runs.".to_owned(),
+            (cut, all) => {
+                format!("{cut} of {all} captures end without the program's exit: it was killed, or still runs.")
+            }
+        };
+        page.wrap(Line::new().with(Role::Warning, text), 0);
+    }
 
     let heading = match moment {
         None | Some(Moment::Peak) => "At the peak".to_owned(),

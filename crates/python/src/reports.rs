@@ -1,0 +1,139 @@
+//! Reports of captures for the verbs `report` and `lines`: bytes of files in, text out. No object is looked at.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::mem::ManuallyDrop;
+use std::os::fd::FromRawFd;
+use std::ptr;
+use std::time::{Duration, Instant};
+
+use heapkeeper_analysis::capture::Profile;
+use heapkeeper_analysis::report::Style;
+use heapkeeper_analysis::report::capture::{Query, render};
+use heapkeeper_record::capture::Reader;
+use pyo3_ffi::{self as ffi, Py_ssize_t, PyObject};
+use serde_json::json;
+
+use crate::module::{exactly, text, to_json, truth, unsigned};
+
+/// Work that is done before is not spoken of.
+const QUIET: Duration = Duration::from_millis(500);
+/// Time between two words of progress.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// `capture_report(descriptors, query, columns, color, progress)`: see `_native.pyi`.
+pub unsafe extern "C" fn py_capture_report(
+    _: *mut PyObject,
+    arguments: *mut *mut PyObject,
+    count: Py_ssize_t,
+) -> *mut PyObject {
+    // SAFETY: called by the interpreter with the GIL held.
+    unsafe {
+        let Some(&[descriptors, query, columns, color, progress]) = exactly(arguments, count) else {
+            return ptr::null_mut();
+        };
+        let (Some(files), Some(query), Some(columns)) = (files(descriptors), text(query), unsigned(columns)) else {
+            return ptr::null_mut();
+        };
+        let (Some(color), Some(progress)) = (truth(color), truth(progress)) else {
+            return ptr::null_mut();
+        };
+        let style = Style { columns: usize::try_from(columns).unwrap_or(usize::MAX), color };
+        to_json(serde_json::to_string(&answer(files, &query, style, progress)))
+    }
+}
+
+/// The files behind a tuple of descriptors, which stay the caller's; `None` with an exception set for anything else.
+///
+/// # Safety
+/// The GIL is held.
+unsafe fn files(descriptors: *mut PyObject) -> Option<Vec<ManuallyDrop<File>>> {
+    // SAFETY: the GIL is held; each item is borrowed while it is read. Files that are not closed here cannot be closed twice.
+    unsafe {
+        let count = ffi::PyTuple_Size(descriptors);
+        if count < 0 {
+            return None;
+        }
+        let mut files = Vec::new();
+        for index in 0..count {
+            let descriptor = unsigned(ffi::PyTuple_GetItem(descriptors, index))?;
+            let descriptor = i32::try_from(descriptor).unwrap_or(i32::MAX);
+            files.push(ManuallyDrop::new(File::from_raw_fd(descriptor)));
+        }
+        Some(files)
+    }
+}
+
+fn answer(files: Vec<ManuallyDrop<File>>, query: &str, style: Style, progress: bool) -> serde_json::Value {
+    let query: Query = match serde_json::from_str(query) {
+        Ok(query) => query,
+        Err(error) => return json!({"problem": error.to_string()}),
+    };
+    let total = files.iter().filter_map(|file| file.metadata().ok()).map(|metadata| metadata.len()).sum();
+    let (mut readers, mut errors) = (Vec::new(), Vec::new());
+    for file in &files {
+        let file: &File = file;
+        match Reader::new(file) {
+            Ok(reader) => {
+                readers.push(reader);
+                errors.push(None);
+            }
+            Err(error) => errors.push(Some(error.to_string())),
+        }
+    }
+    if readers.is_empty() {
+        return json!({"errors": errors});
+    }
+    let mut progress = progress.then(|| Progress::new(total));
+    let (mut profile, damages) = read(readers, &mut progress);
+    drop(progress);
+    // In the order of the files, as errors are.
+    let mut damages = damages.into_iter();
+    let damages: Vec<Option<String>> =
+        errors.iter().map(|error| if error.is_some() { None } else { damages.next().flatten() }).collect();
+    match render(&mut profile, &query, style) {
+        Ok(text) => json!({"text": text, "errors": errors, "damages": damages}),
+        Err(problem) => json!({"problem": problem.to_string(), "errors": errors, "damages": damages}),
+    }
+}
+
+fn read<R: Read>(readers: Vec<Reader<R>>, progress: &mut Option<Progress>) -> (Profile, Vec<Option<String>>) {
+    let (profile, damages) = Profile::read(readers, |bytes| {
+        if let Some(progress) = progress {
+            progress.say(bytes);
+        }
+    });
+    (profile, damages.into_iter().map(|damage| damage.map(|damage| damage.to_string())).collect())
+}
+
+/// A word on standard error, a terminal, of work that takes long.
+struct Progress {
+    total: u64,
+    next: Instant,
+    has_spoken: bool,
+}
+
+impl Progress {
+    fn new(total: u64) -> Progress {
+        Progress { total, next: Instant::now() + QUIET, has_spoken: false }
+    }
+
+    fn say(&mut self, bytes: u64) {
+        let now = Instant::now();
+        if now < self.next || self.total == 0 {
+            return;
+        }
+        self.next = now + PAUSE;
+        self.has_spoken = true;
+        let percent = (bytes as f64 / self.total as f64 * 100.0).min(100.0);
+        let _ = write!(std::io::stderr(), "\rreading: {percent:.0} %");
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if self.has_spoken {
+            let _ = write!(std::io::stderr(), "\r\x1b[K");
+        }
+    }
+}
