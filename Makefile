@@ -22,7 +22,7 @@ NO_PYTHON := --workspace --exclude heapkeeper-python
 # What the installed package is made from.
 SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find crates python -type f \
 	-not -path '*/tests/*' -not -path '*/benches/*' -not -path '*/examples/*' -not -path '*/target/*' \
-	\( -name '*.rs' -o -name '*.toml' -o -name '*.[ch]' -o -name '*.py' -o -name '*.pyi' -o -name '*.pth' \))
+	\( -name '*.rs' -o -name '*.toml' -o -name '*.[ch]' -o -name '*.html' -o -name '*.css' -o -name '*.js' -o -name '*.py' -o -name '*.pyi' -o -name '*.pth' \))
 
 .PHONY: help build demo test test-rust test-python test-pythons test-cpython lint format bench bench-alloc bench-runtime bench-gc docs claims programs programs-gc soak-gc sanitize soak fuzz clean
 

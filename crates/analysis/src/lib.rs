@@ -5,5 +5,6 @@
 //! without Python. The Python face calls [`report::render`] at exit.
 
 pub mod capture;
+pub mod flame;
 pub mod report;
 pub mod stacks;

@@ -11,12 +11,12 @@ mod advice;
 pub mod capture;
 mod collector;
 mod heap;
-mod path;
+pub(crate) mod path;
 mod picture;
 pub(crate) mod quantity;
 mod sites;
 mod table;
-mod text;
+pub(crate) mod text;
 
 #[cfg(test)]
 mod tests;

@@ -9,7 +9,7 @@ use heapkeeper_record::Frame;
 
 /// Whose code a file holds. The order is the order in which a reader wants to see them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Owner {
+pub(crate) enum Owner {
     /// The program's own: what the reader can change.
     Program,
     /// An installed package.
@@ -23,7 +23,7 @@ pub(super) enum Owner {
 }
 
 /// Tells whose a file is from its path alone.
-pub(super) fn owner(file: &str) -> Owner {
+pub(crate) fn owner(file: &str) -> Owner {
     if file.is_empty() {
         return Owner::Nobody;
     }
@@ -61,19 +61,26 @@ fn standard_path(file: &str) -> Option<&str> {
 
 /// Short names for the files of one report: the fewest last components that tell the program's own
 /// files apart, import paths for everyone else's.
-pub(super) struct ShortNames<'a>(BTreeMap<&'a str, &'a str>);
+pub(crate) struct ShortNames<'a>(BTreeMap<&'a str, &'a str>);
 
 impl<'a> ShortNames<'a> {
-    pub(super) fn new(files: impl Iterator<Item = &'a str>) -> Self {
+    pub(crate) fn new(files: impl Iterator<Item = &'a str>) -> Self {
         let files: BTreeSet<&str> = files.collect();
         let own: Vec<&str> = files.iter().copied().filter(|file| named_by_path(file)).collect();
         ShortNames(files.into_iter().map(|file| (file, short(file, &own))).collect())
     }
 
+    /// The name of a file.
+    pub(crate) fn file<'f>(&self, file: &'f str) -> &'f str
+    where
+        'a: 'f,
+    {
+        self.0.get(file).copied().unwrap_or(file)
+    }
+
     /// `file:line`, or the file alone where the line is not known.
-    pub(super) fn place(&self, frame: &Frame) -> String {
-        let file = self.0.get(frame.file.as_str()).copied().unwrap_or(&frame.file);
-        match (file, frame.line) {
+    pub(crate) fn place(&self, frame: &Frame) -> String {
+        match (self.file(&frame.file), frame.line) {
             ("", _) => "?".to_owned(),
             (file, 0) => file.to_owned(),
             (file, line) => format!("{file}:{line}"),

@@ -175,7 +175,7 @@ pub(super) fn right(text: &str, columns: usize) -> String {
 }
 
 /// Control characters and direction overrides would let a file name redraw the terminal.
-pub(super) fn clean(text: &str) -> String {
+pub(crate) fn clean(text: &str) -> String {
     text.chars()
         .map(|c| match c {
             '\t' | '\n' | '\r' => ' ',
