@@ -5,6 +5,7 @@
 //! without Python. The Python face calls [`report::render`] at exit.
 
 pub mod capture;
+pub mod export;
 pub mod flame;
 pub mod report;
 pub mod stacks;

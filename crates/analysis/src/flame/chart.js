@@ -116,7 +116,11 @@ class Chart {
     } else {
       context.fillRect(box.x, y, width, height);
     }
-    if (width > 26) this.paintLabel(box, y + height / 2 + 0.5, width - 12);
+    if (width > 26) {
+      // What is faint can still be read.
+      context.globalAlpha = 0.5 + context.globalAlpha / 2;
+      this.paintLabel(box, y + height / 2 + 0.5, width - 12);
+    }
     context.globalAlpha = 1;
     const marked = box.node && (box.node === this.selected || box === this.hovered);
     if (marked) {
