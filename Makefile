@@ -24,7 +24,7 @@ SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find crates python -type
 	-not -path '*/tests/*' -not -path '*/benches/*' -not -path '*/examples/*' -not -path '*/target/*' \
 	\( -name '*.rs' -o -name '*.toml' -o -name '*.[ch]' -o -name '*.html' -o -name '*.css' -o -name '*.js' -o -name '*.py' -o -name '*.pyi' -o -name '*.pth' \))
 
-.PHONY: help build demo test test-rust test-python test-pythons test-cpython lint format bench bench-alloc bench-runtime bench-gc docs claims programs programs-gc soak-gc sanitize soak fuzz clean
+.PHONY: help build demo test test-rust test-python test-pythons test-cpython lint format bench bench-alloc bench-runtime bench-gc docs claims pictures programs programs-gc soak-gc sanitize soak fuzz clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -79,6 +79,9 @@ docs:  ## the Rust documentation, in target/doc
 
 claims: build $(VENV)/claims/.installed  ## what is said of Python's memory, measured on every Python found; writes docs/claims.md
 	"$(BIN)/python" -m claims.runner $(ARGS)
+
+pictures: build  ## README's pictures, from the demo and in Chromium; writes docs/pictures
+	docs/pictures/make.sh "$(BIN)/python"
 
 soak:  ## 10⁹ operations on the heap, contents and tables checked: minutes
 	cargo run --quiet --release --package heapkeeper-heap --example soak $(ARGS)

@@ -1,6 +1,11 @@
-"""Stacks as a program might leave them, made up: a service, the same service later, and crowds of distinct stacks."""
+"""Stacks as a program might leave them, made up: a service, the same service later, and crowds of distinct stacks.
 
+docs/pictures/make.sh draws the first two: `python tests/flame/generated.py [difference]` prints them as JSON.
+"""
+
+import json
 import random
+import sys
 
 PACKAGES = "/srv/shop/.venv/lib/python3.12/site-packages"
 STANDARD = "/usr/lib/python3.12"
@@ -98,3 +103,7 @@ def crowd(stacks, depth, seed=1):
         size = int(chance.paretovariate(1.1) * 1000)
         entries.append(stack(size, 1 + size // 700, *frames, thread=f"worker-{number % 12}"))
     return {"title": f"{stacks:,} stacks", "entries": entries}
+
+
+if __name__ == "__main__":
+    json.dump([service(), service_later()] if sys.argv[1:] == ["difference"] else service(), sys.stdout)
