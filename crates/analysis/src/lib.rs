@@ -9,3 +9,5 @@ pub mod export;
 pub mod flame;
 pub mod report;
 pub mod stacks;
+
+pub use report::diff;

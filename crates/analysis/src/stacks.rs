@@ -53,7 +53,8 @@ impl<'a> Step<'a> {
         Step { function, file: "", line: 0 }
     }
 
-    fn of(frame: &'a Frame) -> Self {
+    /// The step of a frame.
+    pub(crate) fn of(frame: &'a Frame) -> Self {
         let function = if frame.function.is_empty() { NO_NAME } else { &frame.function };
         Step { function, file: &frame.file, line: frame.line }
     }

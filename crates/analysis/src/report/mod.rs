@@ -10,6 +10,7 @@
 mod advice;
 pub mod capture;
 mod collector;
+pub mod diff;
 mod heap;
 pub(crate) mod path;
 mod picture;

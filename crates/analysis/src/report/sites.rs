@@ -97,7 +97,7 @@ pub(super) fn same_line(one: Option<&Frame>, other: Option<&Frame>) -> bool {
 
 /// The frame that a reader would name: the innermost of the program's own, else of an installed
 /// package, else the innermost.
-fn headline(frames: &[Frame]) -> Option<usize> {
+pub(super) fn headline(frames: &[Frame]) -> Option<usize> {
     (0..frames.len()).min_by_key(|&index| owner(&frames[index].file))
 }
 
