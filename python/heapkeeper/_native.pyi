@@ -14,3 +14,9 @@ def trim() -> int: ...
 # error or null in "errors", and what is damaged or null in "damages". The query is JSON as well: crates/analysis,
 # report/capture/mod.rs, Query. `progress` writes on standard error how far reading is.
 def capture_report(descriptors: tuple[int, ...], query: str, columns: int, color: bool, progress: bool) -> str: ...
+
+# Reads captures as capture_report does and returns what the query asks for, crates/python, stacks.rs, Query: the content of
+# a file, or None; and JSON with "problem", "errors" and "damages".
+def capture_stacks(
+    descriptors: tuple[int, ...], query: str, columns: int, color: bool, progress: bool
+) -> tuple[bytes | None, str]: ...

@@ -3,13 +3,11 @@
 The reports are rendered by the native module; here are the options, the files, and what is said where one cannot be read.
 """
 
-import argparse
 import json
 import os
-import signal
 import sys
 
-from heapkeeper import cli
+from heapkeeper import _captures
 from heapkeeper._exit import terminal
 
 _HELP = {
@@ -25,6 +23,8 @@ views:
   --timeline        live memory, heap and RSS over time, with the program's marks
   --leaks           what grew and was not freed: from the first mark to the last one, or from --from to --to
   --temporary       what was allocated and freed again, and how soon
+  --flamegraph OUT  a flame graph of what was live, as an HTML file that works offline;
+                    with --temporary of what was freed again
 
 options:
   --at MOMENT       peak, end, or seconds since the start: what was live then         (default: peak)
@@ -41,6 +41,7 @@ examples:
   heapkeeper report --leaks --from 60 app.hk
   heapkeeper report --tree --at end worker-*.hk
   heapkeeper report --table app.hk | grep models.py
+  heapkeeper report --flamegraph app.html app.hk
 """,
     "lines": """\
 usage: heapkeeper lines [options] FILE [SOURCE ...]
@@ -61,35 +62,27 @@ examples:
 _VIEWS = ("tree", "table", "timeline", "leaks", "temporary")
 
 
-class _Usage(Exception):
-    """Wrong arguments, in one line."""
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message):
-        raise _Usage(message)
-
-
 def main(verb, arguments):
     """Run a verb. Returns an exit status."""
-    # A report is not worth a traceback: Ctrl-C ends it, and so does a reader that has seen enough.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     command = f"heapkeeper {verb}"
-    if "-h" in arguments or "--help" in arguments:
-        print(_HELP[verb], end="")
-        return 0
-    try:
-        options = _parser(verb).parse_args(arguments)
-        query = _query(verb, options)
-    except _Usage as error:
-        return cli.usage_error(command, str(error), f"{command} --help")
-    files = options.file if verb == "report" else [options.file]
-    return _print(command, files, query)
+    return _captures.run(command, _HELP[verb], _options(verb), arguments, lambda asked: _verb(verb, command, asked))
 
 
-def _parser(verb):
-    parser = _Parser(prog=f"heapkeeper {verb}", add_help=False, allow_abbrev=False)
+def _verb(verb, command, asked):
+    query = _query(verb, asked)
+    if verb == "lines":
+        return _print(command, [asked.file], query)
+    if asked.flamegraph is None:
+        return _print(command, asked.file, query)
+    of = _captures.moment_and_measure(asked.at, asked.view == "temporary")
+    page, status = _captures.stacks(command, "flamegraph", asked.file, thread=asked.thread, **of)
+    if page is None:
+        return status
+    return _captures.write(command, page, asked.flamegraph, asked.file) or status
+
+
+def _options(verb):
+    parser = _captures.Options()
     parser.add_argument("--thread")
     if verb == "lines":
         parser.add_argument("file", metavar="FILE")
@@ -99,6 +92,7 @@ def _parser(verb):
     views = parser.add_mutually_exclusive_group()
     for view in _VIEWS:
         views.add_argument(f"--{view}", dest="view", action="store_const", const=view, default="summary")
+    parser.add_argument("--flamegraph", metavar="OUT")
     parser.add_argument("--at")
     parser.add_argument("--by", choices=("line", "function"))
     parser.add_argument("--sort", choices=("bytes", "blocks", "total"))
@@ -122,6 +116,8 @@ def _query(verb, options):
     if verb == "lines":
         query = {"view": "lines", "files": options.source}
     else:
+        if options.flamegraph is not None and options.view not in ("summary", "temporary"):
+            raise _captures.Usage(f"--flamegraph does not go with --{options.view}")
         query = {"view": options.view}
         for name, views in _ONLY.items():
             value = getattr(options, "from_" if name == "from" else name)
@@ -129,7 +125,7 @@ def _query(verb, options):
                 continue
             if options.view not in views:
                 names = " or ".join("the summary" if view == "summary" else f"--{view}" for view in views)
-                raise _Usage(f"--{name} goes with {names}")
+                raise _captures.Usage(f"--{name} goes with {names}")
             query[name] = value
     if options.thread is not None:
         query["thread"] = options.thread
@@ -140,38 +136,19 @@ def _print(command, names, query):
     """Print a report of captures; on stderr, a line for each that cannot be read, or not to its end."""
     from heapkeeper import _native
 
-    status = 0
-    opened = []
-    for name in names:
-        try:
-            opened.append((name, sys.stdin.buffer if name == "-" else open(name, "rb")))
-        except (OSError, ValueError) as error:
-            status = 1
-            _complain(command, name, getattr(error, "strerror", None) or str(error))
-    if not opened:
-        return status
-    columns, color = terminal(1)
-    descriptors = tuple(file.fileno() for _, file in opened)
-    answer = json.loads(_native.capture_report(descriptors, json.dumps(query), columns, color, os.isatty(2)))
-    text = answer.get("text")
-    if text is not None:
-        # Report and complaints in this order on one terminal.
-        sys.stdout.buffer.write(text.encode(errors="backslashreplace"))
-        sys.stdout.buffer.flush()
-    errors = answer.get("errors") or [None] * len(opened)
-    damages = answer.get("damages") or [None] * len(opened)
-    for (name, _), error, damage in zip(opened, errors, damages, strict=True):
-        if error is not None:
-            status = 1
-        if error is not None or damage is not None:
-            _complain(command, name, error or damage)
+    with _captures.opened(command, names) as files:
+        status = 0 if len(files) == len(names) else 1
+        if not files:
+            return status
+        columns, color = terminal(1)
+        descriptors = tuple(file.fileno() for _, file in files)
+        answer = json.loads(_native.capture_report(descriptors, json.dumps(query), columns, color, os.isatty(2)))
+        text = answer.get("text")
+        if text is not None:
+            # Report and complaints in this order on one terminal.
+            _captures.write(command, text.encode(errors="backslashreplace"))
+        _captures.complain_all(command, files, answer)
     if answer.get("problem") is not None:
         print(f"{command}: {answer['problem']}", file=sys.stderr)
         return 2
-    return status
-
-
-def _complain(command, name, what):
-    # A name may hold anything, a line break too.
-    shown = name if name.isprintable() else ascii(name)
-    print(f"{command}: {shown}: {what}", file=sys.stderr)
+    return 1 if status or any(answer["errors"]) else 0

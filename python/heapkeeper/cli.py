@@ -10,6 +10,8 @@ _HELP = """\
 usage: heapkeeper run [options] SCRIPT [ARG ...] | -m MODULE | -c CODE
        heapkeeper report [options] FILE ...
        heapkeeper lines [options] FILE [SOURCE ...]
+       heapkeeper diff [options] BEFORE AFTER
+       heapkeeper export --to FORMAT [options] FILE ...
 
 Python's memory manager in Rust: runs a program on its heap and says where the memory went.
 
@@ -17,6 +19,8 @@ verbs:
   run           run a program; `heapkeeper run --help` says how
   report        what a capture says: summary, call tree, table, timeline, leaks, temporary allocations
   lines         memory beside each line of the source
+  diff          what grew and what shrank, from one capture to another
+  export        what a capture holds, for pprof, speedscope, flamegraph.pl or as Parquet
 
 options:
   -h, --help    show this help
@@ -44,6 +48,14 @@ def main():
         from heapkeeper import _report
 
         sys.exit(_report.main(verb, arguments[1:]))
+    if verb == "diff":
+        from heapkeeper import _diff
+
+        sys.exit(_diff.main(arguments[1:]))
+    if verb == "export":
+        from heapkeeper import _export
+
+        sys.exit(_export.main(arguments[1:]))
     if verb in ("-h", "--help"):
         print(_HELP, end="")
     elif verb == "--version":

@@ -14,6 +14,7 @@
 //! counting.rs    the module's functions for exact counts
 //! answers.rs     sys.getallocatedblocks() and friends answer for our heap too
 //! place.rs       heapkeeper.where(obj)
+//! stacks.rs      stacks of captures as flame graphs, differences and files for other tools
 //! status.rs      everything known, as a record
 //! module.rs      the module heapkeeper._native
 //! ```
@@ -38,4 +39,5 @@ mod place;
 mod process;
 mod profile;
 mod reports;
+mod stacks;
 mod status;

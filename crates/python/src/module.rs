@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use heapkeeper_analysis::report::{self, Style};
 use pyo3_ffi::{self as ffi, Py_ssize_t, PyObject};
 
-use crate::{collect, counting, hosts, install, interpreter, place, reports, status};
+use crate::{collect, counting, hosts, install, interpreter, place, reports, stacks, status};
 
 /// Why the allocator stayed CPython's, once somebody asked for ours.
 static REASON: Mutex<Option<String>> = Mutex::new(None);
@@ -19,7 +19,7 @@ static COLLECTOR_REASON: Mutex<Option<String>> = Mutex::new(None);
 /// Called by the interpreter to import the module.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn PyInit__native() -> *mut PyObject {
-    static mut METHODS: [ffi::PyMethodDef; 28] = [
+    static mut METHODS: [ffi::PyMethodDef; 29] = [
         method(c"install", py_install, c"install(sample_bytes, max_heap, seed)\n--\n\nPut this process on our heap. Returns None, or in one line why CPython's allocator stays."),
         method(c"installed", py_installed, c"installed()\n--\n\nWhether this process is on our heap."),
         method(c"gc_status_json", py_gc_status_json, c"gc_status_json()\n--\n\nThe state of this interpreter's collector, as JSON."),
@@ -47,6 +47,7 @@ pub unsafe extern "C" fn PyInit__native() -> *mut PyObject {
         method(c"allocators", counting::py_allocators, c"allocators()\n--\n\nThe allocators of the three domains, as bytes for set_allocators()."),
         method(c"set_allocators", counting::py_set_allocators, c"set_allocators(allocators)\n--\n\nPut back what allocators() gave, hooks that came later left out."),
         method(c"capture_report", reports::py_capture_report, c"capture_report(descriptors, query, columns, color, progress)\n--\n\nA report of captures, and what is wrong with them, as JSON."),
+        method(c"capture_stacks", stacks::py_capture_stacks, c"capture_stacks(descriptors, query, columns, color, progress)\n--\n\nStacks of captures as a page, a table or a file for another tool, and what is wrong with the captures, as JSON."),
         ffi::PyMethodDef::zeroed(),
     ];
     static mut SLOTS: [ffi::PyModuleDef_Slot; 3] = [

@@ -47,7 +47,7 @@ pub unsafe extern "C" fn py_capture_report(
 ///
 /// # Safety
 /// The GIL is held.
-unsafe fn files(descriptors: *mut PyObject) -> Option<Vec<ManuallyDrop<File>>> {
+pub(crate) unsafe fn files(descriptors: *mut PyObject) -> Option<Vec<ManuallyDrop<File>>> {
     // SAFETY: the GIL is held; each item is borrowed while it is read. Files that are not closed here cannot be closed twice.
     unsafe {
         let count = ffi::PyTuple_Size(descriptors);
@@ -69,9 +69,29 @@ fn answer(files: Vec<ManuallyDrop<File>>, query: &str, style: Style, progress: b
         Ok(query) => query,
         Err(error) => return json!({"problem": error.to_string()}),
     };
+    let Loaded { profile, errors, damages } = load(&files, progress);
+    let Some(mut profile) = profile else { return json!({"errors": errors}) };
+    match render(&mut profile, &query, style) {
+        Ok(text) => json!({"text": text, "errors": errors, "damages": damages}),
+        Err(problem) => json!({"problem": problem.to_string(), "errors": errors, "damages": damages}),
+    }
+}
+
+/// What came of files, in their order.
+pub(crate) struct Loaded {
+    /// All that are captures, as one program.
+    pub(crate) profile: Option<Profile>,
+    /// Why nothing of a file can be read.
+    pub(crate) errors: Vec<Option<String>>,
+    /// Why a capture cannot be read to its end.
+    pub(crate) damages: Vec<Option<String>>,
+}
+
+/// Reads captures.
+pub(crate) fn load(files: &[ManuallyDrop<File>], progress: bool) -> Loaded {
     let total = files.iter().filter_map(|file| file.metadata().ok()).map(|metadata| metadata.len()).sum();
     let (mut readers, mut errors) = (Vec::new(), Vec::new());
-    for file in &files {
+    for file in files {
         let file: &File = file;
         match Reader::new(file) {
             Ok(reader) => {
@@ -82,19 +102,14 @@ fn answer(files: Vec<ManuallyDrop<File>>, query: &str, style: Style, progress: b
         }
     }
     if readers.is_empty() {
-        return json!({"errors": errors});
+        return Loaded { profile: None, damages: vec![None; errors.len()], errors };
     }
     let mut progress = progress.then(|| Progress::new(total));
-    let (mut profile, damages) = read(readers, &mut progress);
+    let (profile, damages) = read(readers, &mut progress);
     drop(progress);
-    // In the order of the files, as errors are.
     let mut damages = damages.into_iter();
-    let damages: Vec<Option<String>> =
-        errors.iter().map(|error| if error.is_some() { None } else { damages.next().flatten() }).collect();
-    match render(&mut profile, &query, style) {
-        Ok(text) => json!({"text": text, "errors": errors, "damages": damages}),
-        Err(problem) => json!({"problem": problem.to_string(), "errors": errors, "damages": damages}),
-    }
+    let damages = errors.iter().map(|error| if error.is_some() { None } else { damages.next().flatten() }).collect();
+    Loaded { profile: Some(profile), errors, damages }
 }
 
 fn read<R: Read>(readers: Vec<Reader<R>>, progress: &mut Option<Progress>) -> (Profile, Vec<Option<String>>) {

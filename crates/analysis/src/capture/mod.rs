@@ -16,6 +16,7 @@ use std::collections::HashMap;
 
 use heapkeeper_record::Frame;
 use heapkeeper_record::capture::{Amount, Mark, Value};
+use serde::Deserialize;
 
 use crate::stacks::{Stack, Stacks};
 
@@ -76,7 +77,8 @@ pub enum Moment {
 }
 
 /// What of it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Measure {
     /// What was live at that moment.
     #[default]

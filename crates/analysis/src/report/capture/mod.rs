@@ -32,7 +32,8 @@ use super::path::ShortNames;
 use super::quantity::seconds;
 use super::text::Line;
 use super::{Page, Style};
-use crate::capture::{Bound, Moment, Profile};
+use crate::capture::{Bound, Measure, Moment, Profile};
+use crate::stacks::Stacks;
 
 /// What to report.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -164,9 +165,7 @@ pub fn render(profile: &mut Profile, query: &Query, style: Style) -> Result<Stri
     let to = query.to.as_deref().map(|text| bound(profile, text)).transpose()?;
     let bounds = [from.as_ref(), to.as_ref()];
     let thread = query.thread.as_deref();
-    if let Some(name) = thread.filter(|name| !profile.has_thread(name)) {
-        return Err(Problem::NoThread { name: name.to_owned(), threads: profile.threads().to_vec() });
-    }
+    check_thread(&[profile], thread)?;
     let mut page = Page::new(style);
     page.wrap(header(profile, thread), 0);
     if query.view == View::Lines {
@@ -185,6 +184,31 @@ pub fn render(profile: &mut Profile, query: &Query, style: Style) -> Result<Stri
         View::Lines => {}
     }
     Ok(page.text())
+}
+
+/// Stacks with their weights, at a moment as a query names it.
+///
+/// # Errors
+///
+/// Where it names none.
+pub fn stacks(profile: &Profile, at: Option<&str>, thread: Option<&str>, measure: Measure) -> Result<Stacks, Problem> {
+    let moment = at.map(moment).transpose()?;
+    Ok(profile.stacks(moment.unwrap_or_default(), measure, thread))
+}
+
+/// Checks that a thread allocated in one of these profiles.
+///
+/// # Errors
+///
+/// Where it did not.
+pub fn check_thread(profiles: &[&Profile], thread: Option<&str>) -> Result<(), Problem> {
+    let Some(name) = thread.filter(|name| !profiles.iter().any(|profile| profile.has_thread(name))) else {
+        return Ok(());
+    };
+    let mut threads: Vec<String> = profiles.iter().flat_map(|profile| profile.threads()).cloned().collect();
+    threads.sort();
+    threads.dedup();
+    Err(Problem::NoThread { name: name.to_owned(), threads })
 }
 
 /// What every view needs.
