@@ -9,6 +9,7 @@ __all__ = [
     "HeapkeeperError",
     "NotInstalledError",
     "SettingsError",
+    "Tracker",
     "__version__",
     "install",
     "limit",
@@ -146,4 +147,8 @@ def __getattr__(name):
         import heapkeeper.gc as module
 
         return module
+    if name == "Tracker":
+        from heapkeeper.tracker import Tracker
+
+        return Tracker
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

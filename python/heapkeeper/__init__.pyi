@@ -1,6 +1,7 @@
 from typing import Any, Literal
 
 from heapkeeper import gc as gc
+from heapkeeper.tracker import Tracker as Tracker
 
 __version__: str
 

@@ -1,0 +1,176 @@
+"""`heapkeeper.Tracker`: what a piece of a program allocates, to the byte.
+
+Trackers nest and overlap. The heap keeps one peak a process, so whoever lowers it hands what it was to the trackers that
+are open: for each, peak = max(what it was handed, the heap's peak) - what was live when it began.
+"""
+
+import _thread
+from array import array
+from typing import NamedTuple
+
+from heapkeeper import _exact
+
+__all__ = ["Frame", "Site", "Tracker"]
+
+MOMENTS = ("peak", "live", "total")
+
+# Places in Tracker._start.
+_LIVE, _TOTAL, _TOTAL_BLOCKS = range(3)
+
+_lock = _thread.RLock()
+_open = []
+
+
+class Frame(NamedTuple):
+    """A place in a program."""
+
+    function: str
+    file: str
+    line: int
+
+
+class Site(NamedTuple):
+    """A stack that allocated."""
+
+    frames: tuple
+    """Of Frames, the innermost first."""
+    thread: str
+    bytes: int
+    blocks: int
+
+
+class Tracker:
+    """Counts what is allocated between the beginning and the end of a `with` block, by all threads, to the byte.
+
+    max_frames: innermost frames of a stack that `sites` tells, **16**; if somebody counts already, theirs.
+
+    peak_bytes, live_bytes, allocated_bytes, allocated_blocks tell of the moment they are read until the block ends, and of
+    its end from then on. A Tracker may be used again, from the start.
+
+    Raises NotInstalledError, when it begins, where this interpreter cannot be served.
+    """
+
+    def __init__(self, max_frames=_exact.FRAMES):
+        self._max_frames = max_frames
+        self._result = None
+        self._begun = False
+        self._start = array("q", (0, 0, 0))
+
+    def __enter__(self):
+        if self._begun:
+            raise RuntimeError("this Tracker has begun already; make another")
+        _exact.begin(self._max_frames)
+        from heapkeeper import _native
+
+        self._native = _native
+        self._result = None
+        self._handed_bytes = 0
+        self._handed_sites = None
+        with _lock:
+            _hand_over_peak(_native)
+            # Empty unless somebody counted before.
+            self._before = {moment: _by_stack(_native.exact_sites(moment)) for moment in ("live", "total")}
+            _open.append(self)
+            self._begun = True
+            _native.exact_reset_peak()
+        # Last, when nothing is left to be freed, and into what is there already: all that follows counts.
+        start = self._start
+        start[_LIVE], _, _, start[_TOTAL], start[_TOTAL_BLOCKS] = _native.exact_usage()
+        return self
+
+    def __exit__(self, *_):
+        with _lock:
+            usage = self._usage()
+            # The peak first: what is written down here is live as well.
+            self._result = (usage, {moment: self._sites(moment) for moment in MOMENTS})
+            _open[:] = [tracker for tracker in _open if tracker is not self]
+            self._begun = False
+        _exact.end()
+
+    @property
+    def peak_bytes(self):
+        """The most that was live at once, of what was allocated inside."""
+        return self._now()[0]
+
+    @property
+    def live_bytes(self):
+        """Growth: what was allocated inside and not freed."""
+        return self._now()[1]
+
+    @property
+    def allocated_bytes(self):
+        """All that was allocated inside, freed or not."""
+        return self._now()[2]
+
+    @property
+    def allocated_blocks(self):
+        """How many allocations there were inside."""
+        return self._now()[3]
+
+    def sites(self, moment="peak", top=10):
+        """The `top` stacks (None: all) with the most bytes, as Sites.
+
+        moment: "peak" for what was live at the peak, "live" for what was not freed, "total" for all that was allocated.
+        """
+        if moment not in MOMENTS:
+            raise ValueError(f"{moment!r} is not one of {', '.join(MOMENTS)}")
+        if self._result is not None:
+            sites = self._result[1][moment]
+        elif self._begun:
+            with _lock:
+                sites = self._sites(moment)
+        else:
+            raise RuntimeError("this Tracker has not begun; use it in a `with` statement")
+        return sites[:top]
+
+    def _now(self):
+        if self._result is not None:
+            return self._result[0]
+        if not self._begun:
+            raise RuntimeError("this Tracker has not begun; use it in a `with` statement")
+        return self._usage()
+
+    def _usage(self):
+        live, peak, _, total, total_blocks = self._native.exact_usage()
+        start = self._start
+        peak = max(peak, self._handed_bytes)
+        return peak - start[_LIVE], live - start[_LIVE], total - start[_TOTAL], total_blocks - start[_TOTAL_BLOCKS]
+
+    def _sites(self, moment):
+        if moment == "peak" and self._handed_sites is not None and self._handed_bytes >= self._native.exact_usage()[1]:
+            sites = self._handed_sites
+        else:
+            sites = self._native.exact_sites(moment)
+        before = self._before["total" if moment == "total" else "live"]
+        grown = []
+        for frames, thread, site_bytes, blocks in sites:
+            bytes_before, blocks_before = before.get((frames, thread), (0, 0))
+            if site_bytes > bytes_before and not (frames and frames[0][1] == __file__):
+                frames = tuple(Frame(*frame) for frame in frames)
+                grown.append(Site(frames, thread, site_bytes - bytes_before, blocks - blocks_before))
+        grown.sort(key=lambda site: (-site.bytes, site.frames))
+        return grown
+
+
+def _by_stack(sites):
+    return {(frames, thread): (site_bytes, blocks) for frames, thread, site_bytes, blocks in sites}
+
+
+def _hand_over_peak(native):
+    """Before the heap's peak is lowered: give it to the trackers that are open. Under the lock."""
+    peak = native.exact_usage()[1]
+    outdone = [tracker for tracker in _open if peak > tracker._handed_bytes]
+    if outdone:
+        sites = native.exact_sites("peak")
+        for tracker in outdone:
+            tracker._handed_bytes = peak
+            tracker._handed_sites = sites
+
+
+def reset_peak():
+    """Let the heap's peak start again from what is live, at no tracker's cost."""
+    from heapkeeper import _native
+
+    with _lock:
+        _hand_over_peak(_native)
+        _native.exact_reset_peak()
