@@ -31,7 +31,9 @@ def begin(max_frames=FRAMES):
 
             _was_on = _native.exact_on()
             if not _was_on:
-                _native.exact_start(max_frames)
+                reason = _native.exact_start(max_frames)
+                if reason is not None:
+                    raise heapkeeper.NotInstalledError(reason)
         _users += 1
 
 

@@ -12,6 +12,7 @@ usage: heapkeeper run [options] SCRIPT [ARG ...] | -m MODULE | -c CODE
        heapkeeper lines [options] FILE [SOURCE ...]
        heapkeeper diff [options] BEFORE AFTER
        heapkeeper export --to FORMAT [options] FILE ...
+       heapkeeper leak [options] MODULE:CALLABLE
 
 Python's memory manager in Rust: runs a program on its heap and says where the memory went.
 
@@ -21,6 +22,7 @@ verbs:
   lines         memory beside each line of the source
   diff          what grew and what shrank, from one capture to another
   export        what a capture holds, for pprof, speedscope, flamegraph.pl or as Parquet
+  leak          call a function again and again; says what grows a call, from which line
 
 options:
   -h, --help    show this help
@@ -56,6 +58,10 @@ def main():
         from heapkeeper import _export
 
         sys.exit(_export.main(arguments[1:]))
+    if verb == "leak":
+        from heapkeeper import _leak
+
+        sys.exit(_leak.main(arguments[1:]))
     if verb in ("-h", "--help"):
         print(_HELP, end="")
     elif verb == "--version":

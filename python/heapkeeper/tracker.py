@@ -12,7 +12,16 @@ from heapkeeper import _exact
 
 __all__ = ["Frame", "Site", "Tracker"]
 
-MOMENTS = ("peak", "live", "total")
+# Moment: where its bytes are in a row of exact_sites, before its blocks, and where what they were before is.
+_LIVE_FIGURES, _PEAK_FIGURES, _TOTAL_FIGURES = 2, 4, 6
+_FIGURES = {
+    "peak": (_PEAK_FIGURES, _LIVE_FIGURES),
+    "live": (_LIVE_FIGURES, _LIVE_FIGURES),
+    "total": (_TOTAL_FIGURES, _TOTAL_FIGURES),
+}
+
+# What is allocated here is in no site.
+_OUR_FILES = (__file__, _exact.__file__)
 
 # Places in Tracker._start.
 _LIVE, _TOTAL, _TOTAL_BLOCKS = range(3)
@@ -65,11 +74,11 @@ class Tracker:
         self._native = _native
         self._result = None
         self._handed_bytes = 0
-        self._handed_sites = None
+        self._handed_rows = None
         with _lock:
             _hand_over_peak(_native)
             # Empty unless somebody counted before.
-            self._before = {moment: _by_stack(_native.exact_sites(moment)) for moment in ("live", "total")}
+            self._before = {row[:2]: row for row in _native.exact_sites()}
             _open.append(self)
             self._begun = True
             _native.exact_reset_peak()
@@ -81,8 +90,8 @@ class Tracker:
     def __exit__(self, *_):
         with _lock:
             usage = self._usage()
-            # The peak first: what is written down here is live as well.
-            self._result = (usage, {moment: self._sites(moment) for moment in MOMENTS})
+            rows = self._native.exact_sites()
+            self._result = usage, {moment: self._sites(rows, moment) for moment in _FIGURES}
             _open[:] = [tracker for tracker in _open if tracker is not self]
             self._begun = False
         _exact.end()
@@ -112,13 +121,13 @@ class Tracker:
 
         moment: "peak" for what was live at the peak, "live" for what was not freed, "total" for all that was allocated.
         """
-        if moment not in MOMENTS:
-            raise ValueError(f"{moment!r} is not one of {', '.join(MOMENTS)}")
+        if moment not in _FIGURES:
+            raise ValueError(f"{moment!r} is not one of {', '.join(_FIGURES)}")
         if self._result is not None:
             sites = self._result[1][moment]
         elif self._begun:
             with _lock:
-                sites = self._sites(moment)
+                sites = self._sites(self._native.exact_sites(), moment)
         else:
             raise RuntimeError("this Tracker has not begun; use it in a `with` statement")
         return sites[:top]
@@ -136,24 +145,23 @@ class Tracker:
         peak = max(peak, self._handed_bytes)
         return peak - start[_LIVE], live - start[_LIVE], total - start[_TOTAL], total_blocks - start[_TOTAL_BLOCKS]
 
-    def _sites(self, moment):
-        if moment == "peak" and self._handed_sites is not None and self._handed_bytes >= self._native.exact_usage()[1]:
-            sites = self._handed_sites
-        else:
-            sites = self._native.exact_sites(moment)
-        before = self._before["total" if moment == "total" else "live"]
-        grown = []
-        for frames, thread, site_bytes, blocks in sites:
-            bytes_before, blocks_before = before.get((frames, thread), (0, 0))
-            if site_bytes > bytes_before and not (frames and frames[0][1] == __file__):
-                frames = tuple(Frame(*frame) for frame in frames)
-                grown.append(Site(frames, thread, site_bytes - bytes_before, blocks - blocks_before))
-        grown.sort(key=lambda site: (-site.bytes, site.frames))
-        return grown
-
-
-def _by_stack(sites):
-    return {(frames, thread): (site_bytes, blocks) for frames, thread, site_bytes, blocks in sites}
+    def _sites(self, rows, moment):
+        """What the rows of exact_sites say of a moment, less what was there before."""
+        now, then = _FIGURES[moment]
+        if moment == "peak" and self._handed_rows is not None and self._handed_bytes >= self._native.exact_usage()[1]:
+            rows = self._handed_rows
+        sites = []
+        for row in rows:
+            frames, thread = row[:2]
+            before = self._before.get((frames, thread))
+            site_bytes, blocks = row[now : now + 2]
+            if before is not None:
+                site_bytes -= before[then]
+                blocks -= before[then + 1]
+            if site_bytes > 0 and not (frames and frames[0][1] in _OUR_FILES):
+                sites.append(Site(tuple(Frame(*frame) for frame in frames), thread, site_bytes, blocks))
+        sites.sort(key=lambda site: (-site.bytes, site.frames))
+        return sites
 
 
 def _hand_over_peak(native):
@@ -161,10 +169,10 @@ def _hand_over_peak(native):
     peak = native.exact_usage()[1]
     outdone = [tracker for tracker in _open if peak > tracker._handed_bytes]
     if outdone:
-        sites = native.exact_sites("peak")
+        rows = native.exact_sites()
         for tracker in outdone:
             tracker._handed_bytes = peak
-            tracker._handed_sites = sites
+            tracker._handed_rows = rows
 
 
 def reset_peak():
