@@ -14,7 +14,15 @@ sys.path.insert(0, str(PROJECT / "tests" / "cpython"))
 import interpreters  # noqa: E402
 
 # The others drive whole programs, or need no interpreter: once is enough.
-FOLDERS = ("tests/cli", "tests/collector", "tests/hosting")
+FOLDERS = (
+    "tests/cli",
+    "tests/collector",
+    "tests/hosting",
+    "tests/leak",
+    "tests/memory_profiler",
+    "tests/pytest_plugin",
+    "tests/tracker",
+)
 
 
 def main():

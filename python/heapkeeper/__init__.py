@@ -3,6 +3,8 @@
 ``heapkeeper run app.py`` puts a program on it from the start; ``install()`` does so from inside. Every process
 that has ``HEAPKEEPER`` in its environment imports this module at start-up, so it imports nothing by itself: what a
 function needs, it imports when called.
+
+PYTEST_DONT_REWRITE: with HEAPKEEPER we are imported before pytest, which would warn that it comes too late.
 """
 
 __all__ = [

@@ -12,7 +12,7 @@ import traceback
 
 import heapkeeper
 from heapkeeper import NotInstalledError, cli, leak
-from heapkeeper._quantity import size_text
+from heapkeeper._wording import place_text, size_text
 
 _COMMAND = "heapkeeper leak"
 
@@ -196,18 +196,15 @@ def as_text(target, answer):
     return "\n".join(rows)
 
 
-def describe(lines):
-    """Lines that grow, with the stack of each, as rows of text."""
+def describe(lines, callers=()):
+    """Lines that grow, with the stack of each, as rows of text. callers: files of those who called the function."""
     rows = []
     for line in lines[:_MAX_LINES]:
-        place = "outside Python code"
-        if line.frames:
-            place = f"{line.frames[0].file}:{line.frames[0].line} in {line.frames[0].function}"
-        rows.append(f"{growth_text(line.growth, place)}, {line.blocks_per_call:.1f} blocks a call")
-        for frame in line.frames[1:_MAX_FRAMES]:
-            if frame.file in (__file__, leak.__file__):
-                break  # From here on it is us who called.
-            rows.append(f"    called from {frame.file}:{frame.line} in {frame.function}")
+        rows.append(f"{growth_text(line.growth, place_text(line.frames))}, {line.blocks_per_call:.1f} blocks a call")
+        for place in range(1, min(len(line.frames), _MAX_FRAMES)):
+            if line.frames[place].file in (__file__, leak.__file__, *callers):
+                break
+            rows.append(f"    called from {place_text(line.frames[place:])}")
     if len(lines) > _MAX_LINES:
         rows.append(f"and {len(lines) - _MAX_LINES} more lines")
     return rows

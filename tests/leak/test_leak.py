@@ -233,10 +233,10 @@ def test_text(leak):
     first, line, caller, the_list = outcome.stdout.splitlines()
     assert first == "heapkeeper leak · shop:leaks_through_a_helper · 50 calls after 3 to warm up"
     assert re.fullmatch(
-        r"\d+(\.\d)? B a call from .*/shop.py:13 in helper \(±\d+(\.\d)? B, 95 %\), \d\.\d blocks a call", line
+        r"\d+(\.\d)? B a call from shop.py:13 in helper \(±\d+(\.\d)? B, 95 %\), \d\.\d blocks a call", line
     )
-    assert caller.startswith("    called from ") and caller.endswith("/shop.py:17 in leaks_through_a_helper")
-    assert "/shop.py:17 in leaks_through_a_helper (±" in the_list
+    assert caller == "    called from shop.py:17 in leaks_through_a_helper"
+    assert " a call from shop.py:17 in leaks_through_a_helper (±" in the_list
 
     outcome = leak("shop:is_clean", "--times", "10", "--warm-up", "0")
     assert (outcome.status, outcome.stdout.splitlines()[1:]) == (0, ["Nothing grows."])

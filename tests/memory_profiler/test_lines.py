@@ -59,7 +59,8 @@ work()
 """
     )
     first = table["@profile(precision=7)"]
-    assert first.memory_mib == first.increment_mib > 1
+    assert first.memory_mib > 1
+    assert first.memory_mib == pytest.approx(first.increment_mib, abs=0.01)
     memory = first.memory_mib
     for text in ("kept = bytes(10_000_000)", "more = bytes(20_000_000)", "return kept, more"):
         memory += table[text].increment_mib
@@ -293,7 +294,7 @@ except KeyError:
     pass
 """
     first, second = profiled(START + program)
-    assert abs(increment_bytes(first["kept.append(bytes(3_000_000))"]) - 3_000_000) < 1000
+    assert abs(increment_bytes(first["kept.append(bytes(3_000_000))"]) - 3_000_000) < 1000 + SLACK_BYTES
     assert first["return kept"].occurrences == 1
     assert abs(increment_bytes(second["kept.append(bytes(1_000_000))"]) - 1_000_000) < 1000 + SLACK_BYTES
 
@@ -321,7 +322,7 @@ for thread in threads:
     by_size = sorted(profiled(START + program), key=lambda table: table["block = bytes(size)"].increment_mib)
     for table, size in zip(by_size, (1_000_000, 9_000_000), strict=True):
         assert abs(increment_bytes(table["block = bytes(size)"]) - size) < 5000
-        assert abs(increment_bytes(table["mine.wait()"])) < 100_000
+        assert abs(increment_bytes(table["mine.wait()"])) < 300_000
 
 
 def test_a_collection_of_cycles_shows_where_it_happens(profiled):

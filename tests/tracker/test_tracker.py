@@ -6,6 +6,9 @@ import pytest
 
 BYTES = sys.getsizeof(b"")
 
+# In 3.10 each function keeps the frame of its last call.
+SLACK_BYTES = 2000 if sys.version_info >= (3, 11) else 6000
+
 
 def inside(driver, code):
     """The lines that a program prints."""
@@ -31,9 +34,9 @@ with Tracker() as tracker:
 print(tracker.peak_bytes, tracker.live_bytes, tracker.allocated_bytes, tracker.allocated_blocks)
 """
     peak, live, allocated, blocks = numbers(driver, code)
-    assert 1_000_000 + BYTES <= peak < 1_000_000 + 2000
-    assert 1000 + BYTES <= live < 1000 + BYTES + 500
-    assert 1_001_000 + 2 * BYTES <= allocated < 1_001_000 + 5000
+    assert 1_000_000 + BYTES <= peak < 1_000_000 + SLACK_BYTES
+    assert 1000 + BYTES <= live < 1000 + BYTES + SLACK_BYTES
+    assert 1_001_000 + 2 * BYTES <= allocated < 1_001_000 + 3 * SLACK_BYTES
     assert 2 <= blocks < 100
 
 
@@ -47,6 +50,7 @@ def work():
     del gone
     return leaf()
 
+kept = work()
 with Tracker() as tracker:
     kept = work()
 for moment in ("peak", "live", "total"):
@@ -55,9 +59,9 @@ for moment in ("peak", "live", "total"):
 assert len(tracker.sites("total", top=None)) >= 2
 """
     assert inside(driver, code) == [
-        f"peak {5_000_000 + BYTES} 1 MainThread work:8 <module>:13",
-        f"live {1_000_000 + BYTES} 1 MainThread leaf:5 work:10 <module>:13",
-        f"total {5_000_000 + BYTES} 1 MainThread work:8 <module>:13",
+        f"peak {5_000_000 + BYTES} 1 MainThread work:8 <module>:14",
+        f"live {1_000_000 + BYTES} 1 MainThread leaf:5 work:10 <module>:14",
+        f"total {5_000_000 + BYTES} 1 MainThread work:8 <module>:14",
     ]
 
 
@@ -72,7 +76,7 @@ with Tracker() as outer:
 print(tracker.peak_bytes, tracker.live_bytes)
 """
     peak, live = numbers(driver, code)
-    assert abs(live) < 1000 and 0 <= peak < 1000
+    assert abs(live) < SLACK_BYTES and 0 <= peak < SLACK_BYTES
 
 
 def test_trackers_nest(driver):
@@ -90,7 +94,7 @@ print(outer.peak_bytes, inner.peak_bytes, outer.sites("peak", top=1)[0].bytes, i
     assert 9_000_000 <= outer < 9_100_000
     assert 999_900 <= inner < 1_100_000
     assert site == 9_000_000 + BYTES
-    assert left < 1000
+    assert left < SLACK_BYTES
 
 
 def test_trackers_overlap(driver):

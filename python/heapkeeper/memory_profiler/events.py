@@ -85,11 +85,14 @@ def _tell(what, code, line, passed):
     return stop
 
 
-def _debug(frame, memory="The process's memory"):
+def _debug(frame):
+    """Start the debugger in a frame. Returns its trace function."""
     import pdb
 
-    print(f"{memory} has reached the maximum.\nStepping into the debugger")
-    pdb.Pdb().set_trace(frame)
+    print("The process's memory has reached the maximum.\nStepping into the debugger")
+    debugger = pdb.Pdb()
+    debugger.set_trace(frame)
+    return debugger.trace_dispatch
 
 
 class _Monitoring:
@@ -206,22 +209,21 @@ class _Tracing:
             nonlocal inner
             if inner is not None:
                 inner = inner(frame, event, arg)
-            self._event(frame, event)
-            return both
+            return self._event(frame, event) or both
 
         return both
 
     def _trace_inside(self, frame, event, arg):
-        self._event(frame, event)
-        return self._trace_inside
+        return self._event(frame, event) or self._trace_inside
 
     def _event(self, frame, event):
+        """Returns a trace function that takes our place, if there is one now."""
         if not _thread.profilers:
-            return
+            return None
         code = frame.f_code
         if event == "line":
             if _tell("reached", code, frame.f_lineno, 0):
-                _debug(frame)
+                return _debug(frame)
         elif event == "return":
             _tell("left", code, None, 0)
         elif event == "call":
@@ -229,6 +231,7 @@ class _Tracing:
                 _tell("entered", code, None, 0)
             else:
                 _tell("resumed", code, frame.f_lineno, 0)
+        return None
 
 
 def _begins(frame):

@@ -233,13 +233,16 @@ class LineProfiler:
             activity.enter(code, line, grown + children_bytes, memory_bytes)
 
     def reached(self, code, line, grown):
-        """It comes to a line. Returns whether the process's memory has reached `max_mem`."""
+        """It comes to a line. Returns whether the process's memory has reached `max_mem` for the first time."""
         activity = self._activity(code)
         if activity is None:
             return False
         children_bytes, memory_bytes = self._memory()
         activity.reach(code, line, grown + children_bytes, memory_bytes)
-        return self.max_mem is not None and memory_bytes >= self.max_mem * MIB
+        if self.max_mem is None or memory_bytes < self.max_mem * MIB:
+            return False
+        self.max_mem = None  # Once is enough.
+        return True
 
     def left(self, code, _, grown):
         """It ended, or is suspended."""

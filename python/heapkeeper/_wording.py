@@ -1,4 +1,6 @@
-"""Quantities as text, in what is printed from Python. Reports have their own, in Rust."""
+"""Sizes and places as text, in what is printed from Python. Reports have their own, in Rust."""
+
+import os
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
@@ -13,3 +15,12 @@ def size_text(size_bytes):
             break
         size /= 1024
     return f"{size:.0f} B" if unit == "B" and size == int(size) else f"{size:.1f} {unit}"
+
+
+def place_text(frames):
+    """Where a stack allocated, as "shop.py:9 in load"; files below this folder are named from here."""
+    if not frames:
+        return "outside Python code"
+    function, file, line = frames[0]
+    folder = os.path.join(os.getcwd(), "")
+    return f"{file.removeprefix(folder)}:{line} in {function}"
