@@ -55,6 +55,8 @@ struct Shared {
 #[derive(Default)]
 struct Inbox {
     ends: bool,
+    /// Write a tick now, for the state at a mark.
+    hurries: bool,
     marks: Vec<Mark>,
     /// Collections since the last tick; the summed ones first, by generation.
     collections: Vec<Collection>,
@@ -140,9 +142,19 @@ pub fn path() -> Option<PathBuf> {
     lock(&SESSION).as_ref().filter(|session| session.pid == std::process::id()).map(|session| session.path.clone())
 }
 
-/// Name this moment, in the capture that is being written. Says whether there is one.
+/// Name this moment, in the capture that is being written, and have its state written. Says whether there is one.
 pub fn mark(name: String) -> bool {
-    with_inbox(|inbox| inbox.marks.push(Mark { at_ms: monotonic_ms(), name })).is_some()
+    let session = lock(&SESSION);
+    let Some(session) = session.as_ref().filter(|session| session.pid == std::process::id()) else {
+        return false;
+    };
+    {
+        let mut inbox = lock(&session.shared.inbox);
+        inbox.marks.push(Mark { at_ms: monotonic_ms(), name });
+        inbox.hurries = true;
+    }
+    session.shared.wake.notify_all();
+    true
 }
 
 /// A collection of cycles is over. The GIL is held; short, and without a look at anything while nothing is captured.
@@ -286,7 +298,7 @@ impl Ticker {
             let due = Instant::now() + INTERVAL;
             let shared = self.shared.clone();
             let mut inbox = lock(&shared.inbox);
-            while !inbox.ends {
+            while !inbox.ends && !std::mem::take(&mut inbox.hurries) {
                 let left = due.saturating_duration_since(Instant::now());
                 if left.is_zero() {
                     break;

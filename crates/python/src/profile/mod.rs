@@ -41,6 +41,9 @@ pub use resolve::Lines;
 /// The largest mean distance between samples, 1 TiB: beyond it, sums of weights would leave 64 bits.
 const MAX_SAMPLE_BYTES: u64 = 1 << 40;
 
+/// Names of threads are learned at most so often.
+const NAMES_EVERY_MS: u64 = 250;
+
 static ON: AtomicBool = AtomicBool::new(false);
 static SEED: AtomicU64 = AtomicU64::new(0);
 static STREAMS: AtomicU64 = AtomicU64::new(0);
@@ -52,6 +55,8 @@ struct State {
     tables: Tables,
     /// The observers' contexts, by the address of their heap.
     samplers: Vec<(usize, Box<Sampler>)>,
+    /// When names of threads are to be learned again.
+    names_due_ms: u64,
     /// Names of threads seen by a report or by [`note_threads`].
     thread_names: HashMap<usize, String>,
     /// The thread that the process began with, if sampling was started in it.
@@ -108,6 +113,7 @@ fn make_tables_for(mean_bytes: u64) -> Result<(), Full> {
     let state = State {
         tables,
         samplers: Vec::new(),
+        names_due_ms: 0,
         thread_names: HashMap::new(),
         main_thread: is_main.then_some(thread),
         folder: std::env::current_dir().ok(),
@@ -159,7 +165,7 @@ pub fn forget(heap: &Heap) {
 /// Remember the names of all threads that Python knows now, for a report after they have ended. The GIL is held; runs
 /// Python code.
 pub fn note_threads() {
-    if !is_on() {
+    if !is_on() && !exact::is_on() {
         return;
     }
     let names = resolve::thread_names();
@@ -230,10 +236,23 @@ pub fn thread_names() -> Vec<(usize, String)> {
     .unwrap_or_default()
 }
 
-/// A collection of cycles is over.
+/// A collection of cycles is over. The GIL is held, and Python code may run: now and then the moment is used to learn the names
+/// of threads, which a report could not ask for any more once they have ended.
 pub fn collected(is_full: bool) {
-    if is_on() {
-        with_state(|state| state.tables.collected(is_full));
+    if !is_on() && !exact::is_on() {
+        return;
+    }
+    let now_ms = monotonic_ms();
+    let is_due = with_state(|state| {
+        state.tables.collected(is_full);
+        let is_due = now_ms >= state.names_due_ms;
+        if is_due {
+            state.names_due_ms = now_ms + NAMES_EVERY_MS;
+        }
+        is_due
+    });
+    if is_due == Some(true) && interpreter::may_use_main() {
+        note_threads();
     }
 }
 
