@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use heapkeeper_profile::{Code, Estimate, MAX_CODES, NodeId, Tables, ThreadId};
+use heapkeeper_profile::{Code, Estimate, MAX_CODES, MAX_RECURSION, NodeId, Tables, ThreadId};
 use proptest::prelude::*;
 
 const MEAN: u64 = 1_000;
@@ -169,11 +169,35 @@ fn code_objects_beyond_the_limit_are_not_kept_alive() {
     let mut tables = Tables::new(MEAN).unwrap();
     let kept =
         (0..MAX_CODES + 100).filter(|n| tables.intern(Code::Object(0x1000 + n), *n as u64).unwrap().keep_alive).count();
-    assert_eq!(kept, MAX_CODES - 1);
+    // Three entries stand for frames without a code object.
+    assert_eq!(kept, MAX_CODES - 3);
     let beyond = tables.intern(Code::Object(0xdead_0000), u64::MAX).unwrap().id;
     let node = tables.child(NodeId::EMPTY, beyond, 2).unwrap();
     tables.insert(16, 16, node, ThreadId(0), None, || 0).unwrap();
     assert_eq!(tables.snapshot(1).top_live[0].frames, [(Code::Omitted, 2)]);
+}
+
+/// All stacks of a recursion that calls itself from two lines are a few dozens, whatever its depth.
+#[test]
+fn branching_recursion_is_folded() {
+    const DEPTH: u32 = 14;
+    let mut tables = Tables::new(MEAN).unwrap();
+    let main = tables.intern(Code::Object(0x1000), 1).unwrap().id;
+    let tree = tables.intern(Code::Object(0x2000), 2).unwrap().id;
+    let root = tables.child(NodeId::EMPTY, main, 0).unwrap();
+    let mut sites = std::collections::HashSet::new();
+    for way in 0..1u32 << DEPTH {
+        let node = (0..DEPTH)
+            .fold(root, |node, level| tables.folded_child(node, tree, i32::from(way >> level & 1 == 1)).unwrap());
+        sites.insert(tables.site(node, ThreadId(0)).unwrap());
+    }
+    assert!(sites.len() <= 1 << MAX_RECURSION, "{}", sites.len());
+    let (frames, truncated) = tables.stack(*sites.iter().next().unwrap());
+    let codes: Vec<_> = frames.into_iter().map(|(code, _)| code).collect();
+    let tree = Code::Object(0x2000);
+    assert_eq!(codes, [tree, Code::Recursion, tree, tree, tree, Code::Object(0x1000)]);
+    assert!(!truncated);
+    assert!(tables.is_valid());
 }
 
 #[test]
