@@ -8,11 +8,12 @@ _HELP = """\
 usage: heapkeeper diff [options] BEFORE AFTER
        heapkeeper diff --at MOMENT,MOMENT [options] FILE
 
-Compares two captures line by line, of a program before and after a change to it; or one capture at two moments.
+Compares two captures line by line, of a program before and after a change to it; or one capture
+at two moments.
 
 options:
   --at MOMENT       peak, end, or seconds since the start: what was live then; two of them
-                    with a comma between for before and after                        (default: peak)
+                    with a comma between, for before and after                    (default: peak)
   --thread NAME     only what this thread allocated
   --flamegraph OUT  a flame graph of the change too, as an HTML file: red grew, blue shrank
   -h, --help        show this help

@@ -12,16 +12,16 @@ usage: heapkeeper export --to FORMAT [options] FILE ...
 Writes what captures hold, by call stack, for another tool to read. Several captures add up.
 
 formats:
-  pprof             go tool pprof, Pyroscope, Parca: live and allocated bytes and blocks, threads as labels
+  pprof             go tool pprof, Pyroscope, Parca: live and allocated bytes and blocks
   speedscope        https://www.speedscope.app: bytes, blocks, bytes of each thread
   collapsed         flamegraph.pl, inferno: a line of frames and bytes for each stack
   parquet           DuckDB, pandas, Polars: a row for each stack
 
 options:
   --to FORMAT       one of these
-  -o, --output OUT  the file to write                                     (default: standard output)
-  --at MOMENT       peak, end, or seconds since the start: what was live then        (default: peak)
-  --temporary       what was allocated and freed again until then                     (default: end)
+  -o, --output OUT  the file to write                                  (default: standard output)
+  --at MOMENT       peak, end, or seconds since the start: what was live then     (default: peak)
+  --temporary       what was allocated and freed again until then                  (default: end)
   --thread NAME     only what this thread allocated
   -h, --help        show this help
 A FILE of - is standard input.

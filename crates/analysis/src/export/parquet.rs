@@ -7,91 +7,124 @@
 //! | `thread` | string | the thread's name |
 //! | `bytes`, `blocks` | uint64 | |
 //!
-//! The file's metadata has the record's title under `title`.
+//! The file's metadata has the record's title under `title`. Columns are written as they are stored, without Arrow's arrays in
+//! between, which would be most of the code.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow_array::builder::StringDictionaryBuilder;
-use arrow_array::types::Int32Type;
-use arrow_array::{ArrayRef, BooleanArray, ListArray, RecordBatch, StringArray, StructArray, UInt32Array, UInt64Array};
-use arrow_buffer::OffsetBuffer;
-use arrow_schema::{DataType, Field, Fields, Schema};
-use parquet::arrow::arrow_writer::{ArrowWriter, ArrowWriterOptions};
+use heapkeeper_record::Frame;
 use parquet::basic::Compression;
+use parquet::data_type::{BoolType, ByteArray, ByteArrayType, DataType, Int32Type, Int64Type};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
+use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
+use parquet::schema::parser::parse_message_type;
 
 use crate::stacks::{Stack, Stacks};
 
-/// Rows that are handed over at once. What they may hold is bounded by 2³¹ frames.
-const BATCH_ROWS: usize = 8192;
+const SCHEMA: &str = "
+message stacks {
+  required group frames (LIST) {
+    repeated group list {
+      required group element {
+        required binary function (STRING);
+        optional binary file (STRING);
+        optional int32 line (INTEGER(32, false));
+      }
+    }
+  }
+  required boolean truncated;
+  required binary thread (STRING);
+  required int64 bytes (INTEGER(64, false));
+  required int64 blocks (INTEGER(64, false));
+}";
+
+/// Rows that are handed over at once.
+const BATCH_ROWS: usize = 4096;
 
 /// Stacks as a Parquet file, compressed with Snappy.
 ///
 /// # Errors
-/// A table that the format has no room for: rows of more than 2³¹ bytes.
+/// A name that the format has no room for: of 2³¹ bytes or more.
 pub fn parquet(stacks: &Stacks) -> Result<Vec<u8>, ParquetError> {
-    let schema = Arc::new(schema());
     let properties = WriterProperties::builder()
         .set_compression(Compression::SNAPPY)
         .set_created_by(concat!("heapkeeper ", env!("CARGO_PKG_VERSION")).to_owned())
-        .set_key_value_metadata(Some(vec![KeyValue::new("title".to_owned(), stacks.title.clone())]))
-        .build();
-    // Arrow's own schema would have readers see dictionaries where there are strings.
-    let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
-    let mut writer = ArrowWriter::try_new_with_options(Vec::new(), Arc::clone(&schema), options)?;
-    for entries in stacks.entries.chunks(BATCH_ROWS) {
-        writer.write(&RecordBatch::try_new(Arc::clone(&schema), columns(entries)?)?)?;
-    }
+        .set_key_value_metadata(Some(vec![KeyValue::new("title".to_owned(), stacks.title.clone())]));
+    let schema = Arc::new(parse_message_type(SCHEMA)?);
+    let mut writer = SerializedFileWriter::new(Vec::new(), schema, Arc::new(properties.build()))?;
+    write_rows(&mut writer, &stacks.entries)?;
     writer.into_inner()
 }
 
-fn schema() -> Schema {
-    Schema::new(vec![
-        Field::new("frames", DataType::List(frame_field()), false),
-        Field::new("truncated", DataType::Boolean, false),
-        Field::new("thread", DataType::Utf8, false),
-        Field::new("bytes", DataType::UInt64, false),
-        Field::new("blocks", DataType::UInt64, false),
-    ])
+fn write_rows(writer: &mut SerializedFileWriter<Vec<u8>>, entries: &[Stack]) -> Result<(), ParquetError> {
+    let mut rows = Rows { entries, group: writer.next_row_group()?, texts: HashMap::new() };
+    rows.frames::<ByteArrayType>(|texts, frame| Some(shared(texts, &frame.function)), false)?;
+    rows.frames::<ByteArrayType>(|texts, frame| (!frame.file.is_empty()).then(|| shared(texts, &frame.file)), true)?;
+    // Parquet stores unsigned numbers in the bits of signed ones.
+    rows.frames::<Int32Type>(|_, frame| (frame.line > 0).then_some(frame.line.cast_signed()), true)?;
+    rows.column::<BoolType>(|_, stack| stack.truncated)?;
+    rows.column::<ByteArrayType>(|texts, stack| shared(texts, &stack.thread))?;
+    rows.column::<Int64Type>(|_, stack| stack.bytes.cast_signed())?;
+    rows.column::<Int64Type>(|_, stack| stack.blocks.cast_signed())?;
+    rows.group.close()?;
+    Ok(())
 }
 
-fn frame_field() -> Arc<Field> {
-    Arc::new(Field::new("element", DataType::Struct(frame_fields()), false))
+/// Each text once, however often it is written.
+type Texts<'a> = HashMap<&'a str, ByteArray>;
+
+fn shared<'a>(texts: &mut Texts<'a>, text: &'a str) -> ByteArray {
+    texts.entry(text).or_insert_with(|| ByteArray::from(text)).clone()
 }
 
-fn frame_fields() -> Fields {
-    // A name that comes again takes four bytes in memory, not its length.
-    let name = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
-    Fields::from(vec![
-        Field::new("function", name.clone(), false),
-        Field::new("file", name, true),
-        Field::new("line", DataType::UInt32, true),
-    ])
+/// The rows of the file, written column by column in the schema's order.
+struct Rows<'a, 'w> {
+    entries: &'a [Stack],
+    group: SerializedRowGroupWriter<'w, Vec<u8>>,
+    texts: Texts<'a>,
 }
 
-fn columns(entries: &[Stack]) -> Result<Vec<ArrayRef>, ParquetError> {
-    let frames = || entries.iter().flat_map(|stack| &stack.frames);
-    let mut functions = StringDictionaryBuilder::<Int32Type>::new();
-    let mut files = StringDictionaryBuilder::<Int32Type>::new();
-    for frame in frames() {
-        functions.append(&frame.function)?;
-        match frame.file.as_str() {
-            "" => files.append_null(),
-            file => drop(files.append(file)?),
+impl<'a> Rows<'a, '_> {
+    /// Writes a column with a value for each stack.
+    fn column<T: DataType>(&mut self, of: impl Fn(&mut Texts<'a>, &'a Stack) -> T::T) -> Result<(), ParquetError> {
+        let Some(mut column) = self.group.next_column()? else { return Ok(()) };
+        for stacks in self.entries.chunks(BATCH_ROWS) {
+            let values: Vec<T::T> = stacks.iter().map(|stack| of(&mut self.texts, stack)).collect();
+            column.typed::<T>().write_batch(&values, None, None)?;
         }
+        column.close()
     }
-    let lines = UInt32Array::from_iter(frames().map(|frame| Some(frame.line).filter(|&line| line > 0)));
-    let columns: Vec<ArrayRef> = vec![Arc::new(functions.finish()), Arc::new(files.finish()), Arc::new(lines)];
-    let frames = StructArray::try_new(frame_fields(), columns, None)?;
-    let offsets = OffsetBuffer::from_lengths(entries.iter().map(|stack| stack.frames.len()));
-    let numbers = |of: fn(&Stack) -> u64| UInt64Array::from_iter_values(entries.iter().map(of));
-    Ok(vec![
-        Arc::new(ListArray::try_new(frame_field(), offsets, Arc::new(frames), None)?),
-        Arc::new(BooleanArray::from_iter(entries.iter().map(|stack| Some(stack.truncated)))),
-        Arc::new(StringArray::from_iter_values(entries.iter().map(|stack| &stack.thread))),
-        Arc::new(numbers(|stack| stack.bytes)),
-        Arc::new(numbers(|stack| stack.blocks)),
-    ])
+
+    /// Writes a column with a value, or null where it is optional, for each frame of each stack.
+    ///
+    /// Values lie one behind the other; two numbers beside each say where it belongs (S. Melnik et al., *Dremel*, 2010, 4.1):
+    /// how far it is defined (0: the stack has no frame, 1: a frame is there, 2: and its optional value), and whether it
+    /// repeats (0: the first of a stack, 1: a further one).
+    fn frames<T: DataType>(
+        &mut self,
+        of: impl Fn(&mut Texts<'a>, &'a Frame) -> Option<T::T>,
+        optional: bool,
+    ) -> Result<(), ParquetError> {
+        let Some(mut column) = self.group.next_column()? else { return Ok(()) };
+        for stacks in self.entries.chunks(BATCH_ROWS) {
+            let (mut values, mut defined, mut repeats) = (Vec::new(), Vec::new(), Vec::new());
+            for stack in stacks {
+                for (index, frame) in stack.frames.iter().enumerate() {
+                    let value = of(&mut self.texts, frame);
+                    defined.push(1 + i16::from(optional && value.is_some()));
+                    repeats.push(i16::from(index > 0));
+                    values.extend(value);
+                }
+                if stack.frames.is_empty() {
+                    defined.push(0);
+                    repeats.push(0);
+                }
+            }
+            column.typed::<T>().write_batch(&values, Some(&defined), Some(&repeats))?;
+        }
+        column.close()
+    }
 }
