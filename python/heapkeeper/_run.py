@@ -37,7 +37,7 @@ options:
   -o, --output FILE write a capture, for `heapkeeper report`; %p in the name is the pid. Python processes that
                     the program starts write one each, with their pid in the name.       (default: none)
   -f, --force       overwrite FILE
-  --as-tracemalloc  `import tracemalloc` gives heapkeeper.tracemalloc: the same interface at a fraction of the cost
+  --as-tracemalloc  `import tracemalloc` gives heapkeeper.tracemalloc: the same interface, much faster
   --json            the report as one JSON object
   -q, --quiet       no report
   -h, --help        show this help

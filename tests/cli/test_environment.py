@@ -85,7 +85,7 @@ BAD = [
     "max-heap=banana",
     "max-heap=0",
     "max-heap=4096",
-    "profile=exact",
+    "profile=exactly",
     "report=",
     "report=x",
 ]

@@ -25,7 +25,7 @@ from processes import COMMAND
         (["run", "--max-heap"], "--max-heap needs a value"),
         (["run", "--sample-bytes", "often", "app.py"], "--sample-bytes: 'often' is not a size"),
         (["run", "--sample-bytes", "0", "app.py"], "above 0"),
-        (["run", "--profile", "exactly", "app.py"], "--profile: 'exactly' is not one of sample, off"),
+        (["run", "--profile", "exactly", "app.py"], "--profile: 'exactly' is not one of sample, exact, off"),
         (["run", "--allocator", "glibc", "app.py"], "--allocator: 'glibc' is not one of heapkeeper, cpython"),
         (["run", "--gc", "generational", "app.py"], "--gc: 'generational' is not one of heapkeeper, cpython, verify"),
         (["run", "--maxheap", "64M", "app.py"], "unknown option --maxheap"),

@@ -25,9 +25,9 @@ BOXES = """() => chart.rows.map((row, depth) => row.map((box) => {
 }))"""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser():
-    """A headless Chromium."""
+    """A headless Chromium. Its driver keeps an event loop running in this thread: it ends before other folders' tests."""
     executable = next(filter(None, map(shutil.which, BROWSERS)), None)
     if executable is None:
         pytest.skip("no Chromium here: `apt-get install chromium` brings one")
