@@ -46,7 +46,7 @@ def test_summary_answers_in_three_lines(report):
     assert (outcome.status, outcome.stderr) == (0, "")
     lines = outcome.stdout.splitlines()
     assert lines[0] == "heapkeeper · app.py · CPython 3.10.13 · 12.0 s · pid 4711"
-    assert lines[1] == "Peak 333 MiB live at 8.0 s, 76 MiB at exit; RSS at most 381 MiB; 31 MiB outside our heap."
+    assert lines[1] == "Peak 333 MiB live at 8.0 s, 76 MiB at exit; RSS at most 384 MiB; 31 MiB outside our heap."
     assert lines[2] == "62 % of the peak came from app.py:42 (load_rows)."
     assert "\x1b" not in outcome.stdout
     assert max(len(line) for line in lines) <= 100

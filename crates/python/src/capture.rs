@@ -334,7 +334,8 @@ impl Ticker {
     fn next(&mut self, last: bool) -> Tick {
         let since = |at_ms: u64| at_ms.saturating_sub(self.start_ms);
         let mut tick = Tick { at_ms: since(monotonic_ms()), last, ..Tick::default() };
-        tick.rss_bytes = process::resident_now_bytes();
+        let resident = process::resident();
+        (tick.rss_bytes, tick.peak_rss_bytes) = (resident.rss_bytes, resident.peak_rss_bytes);
         if let Some(range) = hosts::range() {
             let stats = range.stats();
             tick.heap_bytes = stats.held_bytes as u64;

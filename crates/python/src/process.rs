@@ -26,15 +26,6 @@ pub fn resident() -> Resident {
     Resident { rss_bytes, peak_rss_bytes: field("VmHWM:").max(rss_bytes) }
 }
 
-/// Resident bytes of this process now, as /proc/self/statm has it; 0 where that cannot be read. Quick, and a little behind.
-pub fn resident_now_bytes() -> u64 {
-    // SAFETY: has no conditions.
-    let page_bytes = unsafe { libc::sysconf(libc::_SC_PAGE_SIZE) }.max(0) as u64;
-    let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages = text.split_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok());
-    pages.unwrap_or(0) * page_bytes
-}
-
 /// Resident bytes of the mappings that lie in `range`, as /proc/self/smaps has them.
 pub fn resident_in(range: &Range<usize>) -> u64 {
     let Ok(file) = File::open("/proc/self/smaps") else {

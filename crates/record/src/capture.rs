@@ -70,6 +70,8 @@ pub struct Tick {
     pub last: bool,
     /// Resident bytes of the process.
     pub rss_bytes: u64,
+    /// The most there were so far, between ticks too; 0 where the system does not say.
+    pub peak_rss_bytes: u64,
     /// Bytes in pools and spans of our heap.
     pub heap_bytes: u64,
     /// Resident bytes outside our heap.

@@ -17,6 +17,8 @@ pub struct Process {
     pub peak_bytes: u64,
     /// When the peak was.
     pub peak_at_ms: u64,
+    /// The highest resident bytes, as far as anybody knows.
+    pub peak_rss_bytes: u64,
     /// Samples or allocations that found no room in the tables.
     pub lost: u64,
     /// It came to its end in an orderly way: what is live at the last tick was live at exit.

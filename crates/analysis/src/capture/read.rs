@@ -129,6 +129,7 @@ fn take(process: &mut Process, raw: &mut Raw, tick: Tick) {
     process.collections.extend(tick.collections);
     process.peak_bytes = tick.peak_bytes;
     process.peak_at_ms = tick.peak_at_ms;
+    process.peak_rss_bytes = process.peak_rss_bytes.max(tick.peak_rss_bytes).max(tick.rss_bytes);
     process.lost = tick.lost;
     process.ended = tick.last;
     // A clock that was set back does not make time run backwards.

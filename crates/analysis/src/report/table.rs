@@ -236,11 +236,19 @@ pub(super) fn print(page: &mut Page, rows: Vec<Row>, figures: usize) {
         let most = widest(true, width).max(room / 4).min(room / 3);
         widest(false, width).min(most).max(6)
     };
-    let function_columns = fit(&|row| row.prefix.len() + row.function.width());
-    let place_columns = fit(&|row| row.place.width());
+    let function_width = |row: &Row| row.prefix.len() + row.function.width();
+    let place_width = |row: &Row| row.place.width();
+    let mut function_columns = fit(&function_width);
+    let mut place_columns = fit(&place_width);
     let source_columns = room.saturating_sub(function_columns + place_columns + 4);
-    // A source line cut to a few characters says nothing: it gets a line of its own.
+    // A source line cut to a few characters says nothing: it gets a line of its own, and the names its room.
     let source_beside = source_columns >= 20;
+    if !source_beside {
+        let room = room.saturating_sub(2);
+        let own_function = widest(true, &function_width).max(6);
+        place_columns = widest(true, &place_width).min(room.saturating_sub(own_function)).max(place_columns);
+        function_columns = own_function.min(room.saturating_sub(place_columns)).max(function_columns);
+    }
 
     for row in &rows {
         let mut line = match &row.figures {

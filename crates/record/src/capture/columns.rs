@@ -37,6 +37,7 @@ fn columns(tick: &Tick) -> Result<Vec<Column>, ArrowError> {
         ("at_ms", one(tick.at_ms)),
         ("last", Arc::new(BooleanArray::from(vec![tick.last]))),
         ("rss_bytes", one(tick.rss_bytes)),
+        ("peak_rss_bytes", one(tick.peak_rss_bytes)),
         ("heap_bytes", one(tick.heap_bytes)),
         ("outside_bytes", one(tick.outside_bytes)),
         ("live_bytes", one(tick.live_bytes)),
@@ -285,6 +286,7 @@ pub(super) fn tick(batch: &RecordBatch) -> Tick {
             .and_then(|column| column.as_boolean_opt())
             .is_some_and(|column| column.value(0)),
         rss_bytes: one("rss_bytes"),
+        peak_rss_bytes: one("peak_rss_bytes"),
         heap_bytes: one("heap_bytes"),
         outside_bytes: one("outside_bytes"),
         live_bytes: one("live_bytes"),

@@ -128,8 +128,11 @@ fn figures(asked: &Asked<'_>, basis: &ProfileStatus, moment: Option<Moment>) -> 
             line.strong(bytes(live_bytes)).plain(format!(" at {}", asked.end()))
         }
     };
-    // Of several processes the sum at one moment, not the sum of what each had at most.
-    let rss = timeline::course(profile, STEPS).iter().map(|point| point.rss_bytes).max().unwrap_or(0);
+    // Of several processes the sum at one moment, as far as ticks know it, not the sum of what each had at most.
+    let rss = match profile.processes.as_slice() {
+        [only] => only.peak_rss_bytes,
+        _ => timeline::course(profile, STEPS).iter().map(|point| point.rss_bytes).max().unwrap_or(0),
+    };
     line.plain("; RSS at most ")
         .strong(bytes(rss))
         .plain("; ")

@@ -1,7 +1,7 @@
 //! Memory over time: what is live, what the heap holds besides, and what lies outside it, up to the RSS.
 
 use super::super::Page;
-use super::super::quantity::{bytes, seconds};
+use super::super::quantity::{bytes, ratio, seconds};
 use super::super::text::{Line, Role, cut_end, left, right};
 use super::Asked;
 use crate::capture::{Point, Process, Profile};
@@ -10,6 +10,8 @@ use crate::capture::{Point, Process, Profile};
 const ROWS: usize = 14;
 /// Columns of the figures beside it.
 const LABEL_COLUMNS: usize = 10;
+/// Where the peak is, beside the letters of marks.
+const PEAK: char = '▲';
 /// Marks that get a letter.
 const MARKS: usize = 26;
 
@@ -123,13 +125,17 @@ fn chart(page: &mut Page, columns: &[Vec<(Role, char, u64)>]) {
     }
 }
 
-/// The time below the chart, and the letters of the marks.
+/// The time below the chart, the peak and the letters of the marks.
 fn axis(page: &mut Page, profile: &Profile, cells: usize) {
     let blank = " ".repeat(LABEL_COLUMNS + 1);
     page.line(Line::new().dim(format!("{blank}└{}", "─".repeat(cells))));
     let end_s = profile.seconds();
     let mut letters = vec![' '; cells];
-    for (letter, at_s, _) in marks(profile) {
+    let peak = match profile.processes.as_slice() {
+        [only] => Some((PEAK, only.seconds_at(only.peak_at_ms))),
+        _ => None,
+    };
+    for (letter, at_s) in peak.into_iter().chain(marks(profile).into_iter().map(|(letter, at_s, _)| (letter, at_s))) {
         let share = if end_s > 0.0 { at_s / end_s } else { 0.0 };
         letters[((share * cells as f64) as usize).min(cells.saturating_sub(1))] = letter;
     }
@@ -174,24 +180,30 @@ fn marks(profile: &Profile) -> Vec<(char, f64, String)> {
 
 /// Figures of all processes at the marks, the peak and the end.
 fn moments(page: &mut Page, profile: &Profile) {
-    let mut rows: Vec<(f64, String)> =
-        marks(profile).into_iter().map(|(letter, at_s, name)| (at_s, format!("{letter}  {name}"))).collect();
+    let mut rows: Vec<(f64, String, Option<u64>)> =
+        marks(profile).into_iter().map(|(letter, at_s, name)| (at_s, format!("{letter}  {name}"), None)).collect();
     if let [only] = profile.processes.as_slice() {
-        rows.push((only.seconds_at(only.peak_at_ms), "   the peak".to_owned()));
+        rows.push((only.seconds_at(only.peak_at_ms), format!("{PEAK}  the peak"), Some(only.peak_bytes)));
     }
-    rows.push((profile.seconds(), format!("   {}", super::end(profile))));
+    rows.push((profile.seconds(), format!("   {}", super::end(profile)), None));
     rows.sort_by(|one, other| one.0.total_cmp(&other.0));
     page.gap();
     let figures = |cells: [String; 5]| cells.map(|cell| right(&cell, LABEL_COLUMNS)).concat();
     page.line(Line::new().dim(figures(["at", "RSS", "heap", "live", "outside"].map(str::to_owned))));
-    for (at_s, name) in rows {
+    for (at_s, name, peak) in rows {
         let at = |of: &dyn Fn(Point) -> u64| {
             let points = profile.processes.iter().map(|process| of(process.at(at_s)));
-            bytes(points.fold(0u64, u64::saturating_add))
+            points.fold(0u64, u64::saturating_add)
         };
-        let [rss, heap] = [at(&|point| point.rss_bytes), at(&|point| point.heap_bytes)];
-        let [live, outside] = [at(&|point| point.live_bytes), at(&|point| point.outside_bytes)];
+        let live = peak.unwrap_or_else(|| at(&|point| point.live_bytes));
+        // The peak may lie between two ticks: then nobody knows what else there was.
+        let is_known = ratio(at(&|point| point.live_bytes), live) > 0.95 || live == 0;
+        let known = |of: &dyn Fn(Point) -> u64| if is_known { bytes(at(of)) } else { String::new() };
+        let [rss, heap] = [known(&|point| point.rss_bytes), known(&|point| point.heap_bytes)];
+        let outside = known(&|point| point.outside_bytes);
         let name = cut_end(&name, page.columns.saturating_sub(5 * LABEL_COLUMNS + 2).max(8));
-        page.line(Line::new().plain(figures([seconds(at_s), rss, heap, live, outside])).plain("  ").strong(name));
+        page.line(
+            Line::new().plain(figures([seconds(at_s), rss, heap, bytes(live), outside])).plain("  ").strong(name),
+        );
     }
 }
