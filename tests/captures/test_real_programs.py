@@ -4,7 +4,6 @@ import re
 import signal
 import time
 
-import pytest
 from processes import COMMAND, TIMEOUT_S
 
 # Each line that says so keeps as many KiB.
@@ -46,7 +45,7 @@ async def coroutine():
     await asyncio.sleep(0)
     kept.append(bytearray(127 * 1024))  # keeps 127
 
-%(blank)s
+#BLANK
 def far():
     kept.append(bytearray(131 * 1024))  # keeps 131
 
@@ -57,7 +56,7 @@ asyncio.run(coroutine())
 far()
 exec(compile("kept.append(bytearray(137 * 1024))", "made.py", "exec"))
 kept.append((lambda size: bytearray(size))(139 * 1024))  # keeps 139
-""" % {"blank": "\n" * 400}
+""".replace("#BLANK", "\n" * 400)
 
 
 def capture(driver, source, *options, name="app"):

@@ -147,14 +147,21 @@ impl Profile {
     pub(crate) fn figures(&self, moment: Moment) -> Vec<Figures> {
         let mut sum = vec![Figures::default(); self.sites.len()];
         for process in &self.processes {
-            let state = process.state(process.ticks(moment));
-            let peaks = (moment == Moment::Peak).then(|| process.state(process.series.len()));
-            for (site, value) in state.iter().enumerate() {
-                let mut figures = Figures::of(value);
-                if let Some(peaks) = &peaks {
-                    figures.live = peaks.get(site).map_or(Amount::default(), |value| value.peak);
+            let add = |sum: &mut Vec<Figures>, site: usize, figures: &Figures| {
+                if let Some(sum) = process.sites.get(site).and_then(|&site| sum.get_mut(site as usize)) {
+                    sum.add(figures);
                 }
-                sum[process.sites[site] as usize].add(&figures);
+            };
+            let is_peak = moment == Moment::Peak;
+            for (site, value) in process.state(process.ticks(moment)).iter().enumerate() {
+                let live = if is_peak { Amount::default() } else { value.live };
+                add(&mut sum, site, &Figures { live, ..Figures::of(value) });
+            }
+            if is_peak {
+                // What was live then is known to the last tick, wherever between two ticks the peak was.
+                for (site, value) in process.state(process.series.len()).iter().enumerate() {
+                    add(&mut sum, site, &Figures { live: value.peak, ..Figures::default() });
+                }
             }
         }
         sum
@@ -279,7 +286,7 @@ impl Process {
     /// The ticks up to a moment, counted.
     fn ticks(&self, moment: Moment) -> usize {
         match moment {
-            Moment::Peak => self.ticks_until(self.peak_at_ms),
+            Moment::Peak => self.ticks_through(self.peak_at_ms),
             Moment::End => self.series.len(),
             Moment::Seconds(seconds) => self.ticks_at(seconds),
         }
@@ -294,7 +301,7 @@ impl Process {
 
     fn span(&self, [from, to]: [Option<&Bound>; 2]) -> Span {
         let end = self.series.len();
-        let mark = |mark: &Mark| (self.ticks_until_mark(mark), format!("mark \u{201c}{}\u{201d}", mark.name));
+        let mark = |mark: &Mark| (self.ticks_through(mark.at_ms), format!("mark \u{201c}{}\u{201d}", mark.name));
         let of = |bound: &Bound| match bound {
             Bound::Seconds(seconds) => (self.ticks_at(*seconds), crate::report::quantity::seconds(*seconds)),
             Bound::Mark(name) => match self.marks.iter().find(|mark| mark.name == *name) {

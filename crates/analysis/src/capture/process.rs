@@ -73,9 +73,9 @@ impl Process {
         self.series.partition_point(|point| point.at_ms <= at_ms)
     }
 
-    /// The ticks up to the one that brought a mark, that one included.
-    pub(super) fn ticks_until_mark(&self, mark: &Mark) -> usize {
-        (self.series.partition_point(|point| point.at_ms < mark.at_ms) + 1).min(self.series.len())
+    /// The ticks up to the first that knows of a moment, that one included.
+    pub(super) fn ticks_through(&self, at_ms: u64) -> usize {
+        (self.series.partition_point(|point| point.at_ms < at_ms) + 1).min(self.series.len())
     }
 
     /// The figures of each site after each of these numbers of ticks, which must not fall but to 0: no figures.

@@ -105,6 +105,17 @@ fn spans_go_from_mark_to_mark() {
 }
 
 #[test]
+fn a_peak_before_the_first_tick_and_between_two() {
+    let mut ticks = shop::ticks();
+    ticks.iter_mut().for_each(|tick| tick.peak_at_ms = 400);
+    let peak = |ticks: Vec<Tick>| lines(&profile(&[(shop::header(), ticks)]), Moment::Peak, Measure::Live, None);
+    assert_eq!(peak(ticks.clone()), lines(&one(), Moment::Peak, Measure::Live, None));
+    ticks.iter_mut().for_each(|tick| tick.peak_at_ms = 7400);
+    let between = profile(&[(shop::header(), ticks)]);
+    assert_eq!(lines(&between, Moment::Peak, Measure::Total, None)[0], (353, 208), "what the tick after it knows");
+}
+
+#[test]
 fn a_capture_without_ticks_is_a_profile() {
     let profile = profile(&[(shop::header(), Vec::new())]);
     assert_eq!(profile.seconds(), 0.0);
