@@ -1,5 +1,7 @@
 //! One process of a profile: its ticks, and the state of its sites at any of them.
 
+use std::collections::HashMap;
+
 use heapkeeper_record::capture::{Collection, Header, Mark, Value};
 
 /// What one capture holds, but for its stacks.
@@ -48,6 +50,28 @@ pub struct Point {
 }
 
 impl Process {
+    /// Makes two ticks one, all along, so that a capture of many hours fits into memory: of each site the later figures count.
+    pub(super) fn coarsen(&mut self) {
+        let mut values: Vec<Value> = Vec::with_capacity(self.values.len());
+        let mut series = Vec::with_capacity(self.series.len().div_ceil(2));
+        let mut places: HashMap<u32, usize> = HashMap::new();
+        let mut start = 0;
+        for pair in self.series.chunks(2) {
+            let Some(point) = pair.last() else { continue };
+            places.clear();
+            for value in self.values.get(start..point.values_end).unwrap_or_default() {
+                let place = *places.entry(value.site).or_insert(values.len());
+                match values.get_mut(place) {
+                    Some(known) => *known = *value,
+                    None => values.push(*value),
+                }
+            }
+            start = point.values_end;
+            series.push(Point { values_end: values.len(), ..*point });
+        }
+        (self.values, self.series) = (values, series);
+    }
+
     /// The last tick; all zeros where there is none.
     pub fn last(&self) -> Point {
         self.series.last().copied().unwrap_or_default()

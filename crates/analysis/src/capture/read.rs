@@ -9,6 +9,9 @@ use heapkeeper_record::capture::{self, Code, Damage, Reader, Tick};
 use super::line_table::LineTable;
 use super::{Caller, Node, PROCESS_MARK, Point, Process, Profile, Site, number};
 
+/// Figures of one process that are kept: 400 MiB of them. Of a capture with more, ticks are merged.
+const MOST_VALUES: usize = 4 << 20;
+
 /// The numbers of everything in the profile so far.
 #[derive(Default)]
 pub(super) struct Known {
@@ -52,9 +55,17 @@ impl Profile {
         let mut raw = Raw::default();
         let mut process = Process { header: reader.header().clone(), ..Process::default() };
         let mut damage = None;
+        let mut most = MOST_VALUES;
         while let Some(tick) = reader.next() {
             match tick {
-                Ok(tick) => take(&mut process, &mut raw, tick),
+                Ok(tick) => {
+                    take(&mut process, &mut raw, tick);
+                    if process.values.len() > most {
+                        process.coarsen();
+                        // Where each tick has other sites than the one before, there is nothing to gain.
+                        most = most.max(process.values.len().saturating_mul(2));
+                    }
+                }
                 Err(found) => damage = Some(found),
             }
             progress(reader.bytes());

@@ -116,6 +116,24 @@ fn a_peak_before_the_first_tick_and_between_two() {
 }
 
 #[test]
+fn coarser_ticks_have_the_same_figures_when_they_end() {
+    let (whole, mut coarse) = (one(), one());
+    coarse.processes[0].coarsen();
+    assert_eq!(coarse.processes[0].series.len(), 6);
+    for moment in [Moment::Peak, Moment::End, Moment::Seconds(2.0), Moment::Seconds(10.5)] {
+        assert_eq!(lines(&coarse, moment, Measure::Live, None), lines(&whole, moment, Measure::Live, None));
+        assert_eq!(lines(&coarse, moment, Measure::Total, None), lines(&whole, moment, Measure::Total, None));
+    }
+    // Between two ticks the state is that of the first.
+    let odd = lines(&coarse, Moment::Seconds(5.0), Measure::Live, None);
+    assert_eq!(odd, lines(&whole, Moment::Seconds(4.0), Measure::Live, None));
+    (0..5).for_each(|_| coarse.processes[0].coarsen());
+    assert_eq!(coarse.processes[0].series.len(), 1);
+    assert_eq!(lines(&coarse, Moment::End, Measure::Live, None), lines(&whole, Moment::End, Measure::Live, None));
+    super::Process::default().coarsen();
+}
+
+#[test]
 fn a_capture_without_ticks_is_a_profile() {
     let profile = profile(&[(shop::header(), Vec::new())]);
     assert_eq!(profile.seconds(), 0.0);
