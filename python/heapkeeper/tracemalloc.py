@@ -13,7 +13,8 @@ Differences, all of them deliberate:
 * what a snapshot itself allocates while it is taken is not counted.
 
 Memory that C extensions report with PyTraceMalloc_Track is CPython's to record: the standard module runs beside us for that,
-without its hooks in the allocators.
+without its hooks in the allocators. Where somebody has started it before, it stays as it is, and what extensions report is
+found there alone.
 
 Where this process cannot be put on our heap, `start()` says so in a RuntimeWarning and the standard module does the work.
 """
@@ -67,6 +68,9 @@ _limit = 1
 # The standard module does the work, as this process is not on our heap.
 _steps_back = False
 
+# It records what extensions report, and nothing else.
+_is_beside = False
+
 
 def start(nframe=1, /):
     """Count every allocation from now on, with tracebacks of up to `nframe` frames. While it is on, nothing changes."""
@@ -83,12 +87,20 @@ def start(nframe=1, /):
     if reason is not None:
         raise RuntimeError(reason)
     _limit = nframe
-    # Not before ours: what it allocates for itself is nobody's to look at.
-    allocators = _native.allocators()
-    _standard.start(nframe)
-    _native.set_allocators(allocators)
-    _standard.clear_traces()
+    _begin_beside(nframe)
     _native.exact_restart()
+
+
+def _begin_beside(nframe):
+    """Let the standard module record what extensions report, unless it runs already: then it is somebody else's."""
+    global _is_beside
+    _is_beside = not _standard.is_tracing()
+    if _is_beside:
+        # Not before ours: what it allocates for itself is nobody's to look at.
+        allocators = _native.allocators()
+        _standard.start(nframe)
+        _native.set_allocators(allocators)
+        _standard.clear_traces()
 
 
 def _is_installed():
@@ -101,9 +113,12 @@ def _is_installed():
 
 def stop():
     """Stop counting, and forget all traces."""
-    _standard.stop()
+    global _is_beside
+    if _steps_back or _is_beside:
+        _standard.stop()
     if not _steps_back:
         _native.exact_stop()
+    _is_beside = False
 
 
 def is_tracing():
@@ -113,24 +128,29 @@ def is_tracing():
 
 def clear_traces():
     """Forget all traces, and go on."""
-    _standard.clear_traces()
+    if _steps_back or _is_beside:
+        _standard.clear_traces()
     if not _steps_back:
         _native.exact_restart()
 
 
 def get_traced_memory():
     """Bytes of all traced blocks now, and at the peak, as a tuple."""
-    reported = _standard.get_traced_memory()
     if _steps_back:
-        return reported
+        return _standard.get_traced_memory()
     live, peak = _native.exact_usage()[:2]
+    if not _is_beside:
+        return live, peak
+    # Not before ours, which would count the answer.
+    reported = _standard.get_traced_memory()
     # The two peaks need not be at one moment: their sum is an upper bound, and exact where extensions report nothing.
     return live + reported[0], peak + reported[1]
 
 
 def reset_peak():
     """Let the peak start again from what is live now."""
-    _standard.reset_peak()
+    if _steps_back or _is_beside:
+        _standard.reset_peak()
     if not _steps_back:
         _native.exact_reset_peak()
 
@@ -142,12 +162,15 @@ def get_traceback_limit():
 
 def get_tracemalloc_memory():
     """Bytes of memory that the traces take."""
-    return _standard.get_tracemalloc_memory() + (0 if _steps_back else _native.exact_memory())
+    if _steps_back:
+        return _standard.get_tracemalloc_memory()
+    return _native.exact_memory() + (_standard.get_tracemalloc_memory() if _is_beside else 0)
 
 
 def _get_traces():
     traces = _native.exact_traces()
-    traces += _tracemalloc._get_traces()
+    if _is_beside:
+        traces += _tracemalloc._get_traces()
     return traces
 
 
