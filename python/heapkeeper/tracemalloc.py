@@ -138,7 +138,7 @@ def get_traced_memory():
     """Bytes of all traced blocks now, and at the peak, as a tuple."""
     if _steps_back:
         return _standard.get_traced_memory()
-    live, peak = _native.exact_usage()[:2]
+    live, peak, _, _, _ = _native.exact_usage()
     if not _is_beside:
         return live, peak
     # Not before ours, which would count the answer.
