@@ -24,7 +24,7 @@ SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find crates python -type
 	-not -path '*/tests/*' -not -path '*/benches/*' -not -path '*/examples/*' -not -path '*/target/*' \
 	\( -name '*.rs' -o -name '*.toml' -o -name '*.[ch]' -o -name '*.html' -o -name '*.css' -o -name '*.js' -o -name '*.py' -o -name '*.pyi' -o -name '*.pth' \))
 
-.PHONY: help build demo test test-rust test-python test-pythons test-cpython lint format bench bench-alloc bench-runtime bench-gc docs claims pictures programs programs-gc soak-gc sanitize soak fuzz clean
+.PHONY: help build demo test test-rust test-python test-pythons test-cpython lint format bench bench-alloc bench-runtime bench-gc docs claims pictures programs programs-gc programs-exact soak-gc sanitize soak fuzz clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -91,6 +91,9 @@ programs:  ## 10⁶ generated programs against the collector's naive twins: ten 
 
 programs-gc: build  ## 10⁵ generated programs under CPython's collector and ours, their logs compared: half an hour; PROGRAMS=... for another number
 	"$(BIN)/python" tests/collector/differential.py --count $(or $(PROGRAMS),100000) $(ARGS)
+
+programs-exact: build  ## 4,000 generated programs under CPython's tracemalloc and ours, their counts compared: five minutes; PROGRAMS=... for another number
+	"$(BIN)/python" tests/exact/agreement.py --count $(or $(PROGRAMS),4000) $(ARGS)
 
 soak-gc: build  ## real programs under load, each full collection checked against CPython's: an hour; ARGS="--minutes 1" for less
 	"$(BIN)/python" tests/collector/soak.py $(ARGS)

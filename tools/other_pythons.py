@@ -15,8 +15,10 @@ import interpreters  # noqa: E402
 
 # The others drive whole programs, or need no interpreter: once is enough.
 FOLDERS = (
+    "tests/captures",
     "tests/cli",
     "tests/collector",
+    "tests/exact",
     "tests/hosting",
     "tests/leak",
     "tests/memory_profiler",

@@ -74,6 +74,9 @@ def test_grammar():
     assert parse("1").report is None
     assert [parse(f"gc={name}").gc for name in _settings.COLLECTORS] == ["heapkeeper", "cpython", "verify"]
     assert parse("1").gc is None
+    assert [parse(f"profile={name}").profile for name in _settings.PROFILES] == ["sample", "exact", "off"]
+    assert parse("profile=exact,output=/path/%p.hk,max-heap=2G").output == "/path/%p.hk"
+    assert parse("output=/a=b/ c").output == "/a=b/ c" and parse("1").output is None
 
 
 BAD = [
@@ -85,6 +88,7 @@ BAD = [
     "max-heap=banana",
     "max-heap=0",
     "max-heap=4096",
+    "profile=",
     "profile=exactly",
     "report=",
     "report=x",
@@ -103,6 +107,10 @@ BAD += [
     "seed=99999999999999999999",
     "log=",
     "log",
+    "output",
+    "output=",
+    "output=/a,b.hk",
+    "as-tracemalloc=1",
 ]
 BAD += ["json=1", "on=1", "report,", ",", "report,,json", " report", "off,report", "Report"]
 
@@ -137,6 +145,8 @@ def test_compose_is_the_inverse_of_parse():
         settings.json = draw([False, True])
         settings.seed = draw([None, 1, 2**64 - 1])
         settings.log = draw([None, "x", "/a=b/ c"])
+        settings.output = draw([None, "/x.hk", "/a=b/ %p%p.hk", "/é/\udcff"])
+        settings.as_tracemalloc = draw([False, True])
         assert _settings.parse(_settings.compose(settings)) == settings
 
 
