@@ -235,8 +235,8 @@ thread.start()
 thread.join()
 """)
     )
-    assert capture.sum("peak_bytes", "recurse", 7) >= 1_000_000
-    deep = [site for site in capture.sites if site.has("recurse", 7)]
+    assert capture.sum("peak_bytes", "recurse", 8) >= 1_000_000
+    deep = [site for site in capture.sites if site.has("recurse", 8)]
     assert all(site.truncated or any(name == "<recursion>" for name, *_ in site.frames) for site in deep)
     # A site for each level would be ten thousand.
     assert sum(site.has("recurse") for site in capture.sites) < 1000
@@ -269,7 +269,7 @@ def test_made_code_has_its_names(captured):
         *captured(
             """
 from collections import namedtuple
-source = "def made():\\\\n    pass\\\\n    return bytearray(100_000)\\\\n"
+source = "def made():\\n    pass\\n    return bytearray(100_000)\\n"
 space = {}
 exec(compile(source, "made.py", "exec"), space)
 Point = namedtuple("Point", "x y")
@@ -284,7 +284,7 @@ kept = space["made"](), evaluate(), points()
 for number in range(3000):
     exec(f"def other(): return bytearray({number})", space)
     space["other"]()
-""".replace("\\\\\\\\", "\\\\")
+"""
         )
     )
     assert any(site.frames[0][:3] == ("made", "made.py", 3) and site.peak_bytes > 100_000 for site in capture.sites)
