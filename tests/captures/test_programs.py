@@ -5,6 +5,9 @@ import sys
 import pytest
 import recorded
 
+# CPython 3.12 and later warn of forks in processes with threads, and count ours: see test_a_fork_is_not_warned_about.
+QUIET = {"PYTHONWARNINGS": "ignore::DeprecationWarning"}
+
 
 def only(outcome, captures):
     """The one capture of a program that ended well."""
@@ -38,7 +41,8 @@ work(4)
 
 
 def test_forks_count_for_themselves(captured):
-    outcome, captures = captured("""
+    outcome, captures = captured(
+        """
 import os
 def before():
     return [bytearray(1000) for _ in range(500)]
@@ -57,7 +61,9 @@ if pid == 0:
 os.waitpid(pid, 0)
 more = in_parent()
 print(pid)
-""")
+""",
+        env=QUIET,
+    )
     assert (outcome.status, outcome.stderr) == (0, "")
     parent, child = captures
     assert child.pid == int(outcome.stdout) and int(child.header["parent_pid"]) == parent.pid
@@ -95,10 +101,24 @@ stop.set()
 for thread in threads:
     thread.join()
 """,
-        env={"PYTHONWARNINGS": "ignore"},
+        env=QUIET,
     )
     assert (outcome.status, outcome.stderr) == (0, "")
     assert len(captures) == 9 and all(capture.ended for capture in captures)
+
+
+@pytest.mark.xfail(sys.version_info >= (3, 12), reason="CPython counts the thread that writes the capture")
+def test_a_fork_is_not_warned_about(captured):
+    """A program without threads may fork, with a capture as without."""
+    outcome, captures = captured("""
+import os, warnings
+warnings.simplefilter("error")
+pid = os.fork()
+if pid == 0:
+    raise SystemExit(0)
+assert os.waitpid(pid, 0)[1] == 0
+""")
+    assert (outcome.status, outcome.stderr, len(captures)) == (0, "", 2)
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
@@ -120,7 +140,7 @@ if __name__ == "__main__":
         pool.join()
     print(*pids)
 """,
-        env={"PYTHONWARNINGS": "ignore"},
+        env=QUIET,
     )
     assert (outcome.status, outcome.stderr) == (0, "")
     pids = {int(pid) for pid in outcome.stdout.split()}

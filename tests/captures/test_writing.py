@@ -101,7 +101,8 @@ def test_forked_children_find_the_folder_gone(driver):
         "if os.fork() == 0:\n    kept = hold()\n    raise SystemExit(0)\n"
         "assert os.wait()[1] == 0\nprint('right')\n",
     )
-    outcome = driver.run("-q", "--profile", "exact", "-o", "captures/run.hk", "program.py")
+    options = ["-q", "--profile", "exact", "-o", "captures/run.hk", "program.py"]
+    outcome = driver.run(*options, env={"PYTHONWARNINGS": "ignore::DeprecationWarning"})
     assert (outcome.status, outcome.stdout) == (0, "ready\nright\n")
     lines = outcome.stderr.splitlines()
     assert len(lines) == 2 and all(line.startswith("heapkeeper: ") for line in lines), lines
@@ -173,7 +174,7 @@ print(os.getpid(), *workers)
 """,
     )
     settings = f"profile=exact,output={driver.folder}/%p.hk"
-    outcome = driver.python("server.py", env={"HEAPKEEPER": settings})
+    outcome = driver.python("server.py", env={"HEAPKEEPER": settings, "PYTHONWARNINGS": "ignore::DeprecationWarning"})
     assert (outcome.status, outcome.stderr) == (0, "")
     master, first, second, third = outcome.stdout.split()
     captures = {path.stem: recorded.read(path) for path in driver.folder.glob("*.hk")}
@@ -242,17 +243,40 @@ def test_sampled_captures(driver):
     assert 700_000 < capture.sum("peak_bytes", "hold") < 1_400_000
 
 
-def test_descriptors_stay_the_programs(driver):
-    """A program that closes all descriptors, as daemons do, loses its capture and nothing else."""
+@pytest.mark.parametrize("folder", ["captures", "removed"])
+def test_descriptors_stay_the_programs(driver, folder):
+    """A daemon closes all descriptors, and opens files of its own: nothing of ours is written to them, and the capture goes on."""
+    (driver.folder / "captures").mkdir()
     driver.write(
         "program.py",
-        HOLD
-        + "import os\nos.closerange(3, 100)\nfiles = [open(f'mine-{number}', 'w') for number in range(10)]\ntime.sleep(1.3)\n[file.write('mine') for file in files]\n[file.close() for file in files]\n",
+        f"""
+import os, time
+def hold():
+    return [bytearray(1000) for _ in range(1000)]
+kept = hold()
+os.closerange(0, 256)
+if "{folder}" == "removed":
+    os.unlink("captures/run.hk")
+files = [open(f"mine-{{number}}", "w") for number in range(150)]
+time.sleep(2.2)
+if os.fork() == 0:
+    for file in files:
+        file.flush()
+    os._exit(0)
+os.wait()
+for file in files:
+    file.write("mine")
+    file.close()
+more = hold()
+""",
     )
-    outcome = driver.run("-q", "--profile", "exact", "-o", "run.hk", "program.py")
-    assert (outcome.status, outcome.stdout) == (0, "ready\n")
-    written = [(driver.folder / f"mine-{number}").read_bytes() for number in range(10)]
-    assert written == [b"mine"] * 10
+    options = ["-q", "--profile", "exact", "-o", "captures/run.hk", "program.py"]
+    outcome = driver.run(*options, env={"PYTHONWARNINGS": "ignore::DeprecationWarning"})
+    assert (outcome.status, outcome.stdout, outcome.stderr) == (0, "", "")
+    assert {(driver.folder / f"mine-{number}").read_bytes() for number in range(150)} == {b"mine"}
+    if folder == "captures":
+        capture = recorded.read(driver.folder / "captures" / "run.hk")
+        assert capture.ended and capture.sum("peak_bytes", "hold") > 2_000_000
 
 
 @pytest.mark.parametrize("options", [["--profile", "off"], ["--allocator", "cpython"]], ids=" ".join)

@@ -13,15 +13,14 @@
 //! ends with the tick before.
 
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
+use std::io::Write;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, RawFd};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::descriptor::{Descriptor, OurFile};
 use crate::layout::Layout;
 use crate::profile::{self, exact, names};
 use crate::{hosts, process, status};
@@ -40,7 +39,7 @@ struct Session {
     /// Whose process it is: after a fork it is another's.
     pid: u32,
     path: PathBuf,
-    file: RawFd,
+    file: Descriptor,
     shared: Arc<Shared>,
     thread: JoinHandle<Option<Ticker>>,
 }
@@ -84,8 +83,8 @@ pub fn start(path: &Path, program: String) -> Result<(), String> {
         return Err("a capture needs a profile, and this process has none".to_owned());
     }
     let refused = |error: std::io::Error| format!("{}: {error}", path.display());
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(refused)?;
-    let descriptor = file.as_raw_fd();
+    let file = OurFile::create(path).map_err(refused)?;
+    let descriptor = file.descriptor();
     let header = header(program);
     let writer = Writer::new(file, &header).map_err(refused)?;
     profile::note_threads();
@@ -93,6 +92,7 @@ pub fn start(path: &Path, program: String) -> Result<(), String> {
     let ticker = Ticker {
         writer,
         path: path.to_owned(),
+        stderr: Descriptor::of(libc::STDERR_FILENO),
         start_ms: monotonic_ms(),
         shared: shared.clone(),
         known: Known::default(),
@@ -204,8 +204,7 @@ fn take_session() -> Option<Session> {
 /// Let go of another process's session without touching what its thread may have held.
 fn leave(session: Session) {
     let Session { file, shared, thread, .. } = session;
-    // SAFETY: the descriptor came over in the fork; in this process nobody else uses it.
-    unsafe { libc::close(file) };
+    file.close();
     std::mem::forget((shared, thread));
 }
 
@@ -276,8 +275,10 @@ fn host() -> Vec<(String, String)> {
 
 /// Writes the ticks of one capture.
 struct Ticker {
-    writer: Writer<File>,
+    writer: Writer<OurFile>,
     path: PathBuf,
+    /// Standard error as it was at the start.
+    stderr: Option<Descriptor>,
     start_ms: u64,
     shared: Arc<Shared>,
     /// What of the tables has been written.
@@ -317,14 +318,16 @@ impl Ticker {
     /// Write a tick. False if the capture ends here.
     fn tick(&mut self, last: bool) -> bool {
         let tick = self.next(last);
-        let written = self.writer.write(&tick).and_then(|()| match self.writer.sink().metadata()?.nlink() {
+        let written = self.writer.write(&tick).and_then(|()| match self.writer.sink().links()? {
             0 => Err(std::io::Error::other("the file was deleted")),
             _ => Ok(()),
         });
         if let Err(error) = written {
             let line = format!("heapkeeper: the capture {} ends here: {error}\n", self.path.display());
-            // SAFETY: the text is that long. Standard error may be gone: then there is nobody to tell.
-            unsafe { libc::write(2, line.as_ptr().cast(), line.len()) };
+            // Standard error may be gone, or the program's: then there is nobody to tell.
+            if let Some(mut stderr) = self.stderr.and_then(|stderr| stderr.file().ok()) {
+                let _ = stderr.write_all(line.as_bytes());
+            }
             ON.store(false, std::sync::atomic::Ordering::Relaxed);
             return false;
         }

@@ -11,6 +11,7 @@
 //! layout.rs      facts of the interpreter built for, checked against the one found; versions/ has a file for each
 //! collect/       full collections by our own search, in the place of CPython's callbacks
 //! capture.rs     a thread that writes what the profiler knows to a file
+//! descriptor.rs  files of ours, whose descriptors the program may close
 //! counting.rs    the module's functions for exact counts
 //! answers.rs     sys.getallocatedblocks() and friends answer for our heap too
 //! place.rs       heapkeeper.where(obj)
@@ -25,6 +26,7 @@ mod answers;
 mod capture;
 mod collect;
 mod counting;
+mod descriptor;
 mod elsewhere;
 mod fork;
 mod frames;
