@@ -20,6 +20,7 @@ FOLDERS = (
     "tests/collector",
     "tests/exact",
     "tests/hosting",
+    "tests/jupyter",
     "tests/leak",
     "tests/memory_profiler",
     "tests/pytest_plugin",

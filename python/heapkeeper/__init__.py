@@ -140,6 +140,13 @@ def trim():
     return _native.trim()
 
 
+def load_ipython_extension(shell):
+    """`%load_ext heapkeeper`: the magics %%heapkeeper, %memit and %mprun."""
+    from heapkeeper import jupyter
+
+    jupyter.load(shell)
+
+
 def __getattr__(name):
     if name == "__version__":
         from importlib.metadata import version

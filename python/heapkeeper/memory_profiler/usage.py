@@ -48,13 +48,13 @@ def memory_usage(
     Raises ProcessLookupError where there is no such process.
     """
     backend = backends.choose(backend)
-    record = _Record(timestamps, max_usage, stream)
+    record = Record(timestamps, max_usage, stream)
     if callable(proc):
         proc = (proc,)
     if isinstance(proc, (list, tuple)):
         if not 1 <= len(proc) <= 3:
             raise ValueError("a function to call is (f,), (f, args) or (f, args, kw)")
-        returned = _call(record, *proc, interval=interval, backend=backend, include_children=include_children)
+        returned = call(record, *proc, interval=interval, backend=backend, include_children=include_children)
         measured = record.result()
         return (measured, returned) if retval else measured
     if isinstance(proc, subprocess.Popen):
@@ -84,11 +84,13 @@ def memory_usage(
     return record.result()
 
 
-class _Record:
-    """What was measured, in the form that was asked for."""
+class Record:
+    """What was measured, in the form that was asked for; the first figure and the largest in any case."""
 
-    def __init__(self, timestamps, max_usage, stream):
+    def __init__(self, timestamps=False, max_usage=False, stream=None):
         self.count = 0
+        self.first_bytes = None
+        self.largest_bytes = 0
         self._timestamps = timestamps or stream is not None
         self.highest = max_usage
         self._stream = stream
@@ -98,6 +100,9 @@ class _Record:
         """children: (pid, bytes) of each, where they are told apart."""
         now = time.time()
         self.count += 1
+        if self.first_bytes is None:
+            self.first_bytes = memory_bytes
+        self.largest_bytes = max(self.largest_bytes, memory_bytes)
         value = memory_bytes / MIB
         if self._stream is not None:
             self._stream.write(f"MEM {value:.6f} {now:.4f}\n")
@@ -121,8 +126,8 @@ class _Record:
         return self._values[0] if self.highest else self._values
 
 
-def _call(record, func, args=(), kw=None, *, interval, backend, include_children):
-    """Call a function and measure meanwhile. Returns what it returned."""
+def call(record, func, args=(), kw=None, *, interval=0.1, backend=backends.DEFAULT, include_children=False):
+    """Call a function and measure meanwhile, into a Record. Returns what it returned."""
     origin_bytes = backends.process_bytes(backend)
     try:
         tracker = Tracker()
