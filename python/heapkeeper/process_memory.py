@@ -1,9 +1,10 @@
-"""The memory of a process as Linux tells it, read from /proc.
+"""The memory of a process as Linux tells it in /proc, and of this one as its C library tells it.
 
 Figures are bytes. A process that is gone, or that may not be looked into, is a ProcessLookupError or a PermissionError.
-Called by `memory_profiler` for processes other than this one, and for what a figure starts from.
+Called by `memory_profiler` for processes other than this one, for what a figure starts from, and for what C libraries take.
 """
 
+import ctypes
 import os
 
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -54,6 +55,29 @@ def descendants_bytes(pid, metric="rss"):
             yield child, process_bytes(child, metric)
         except OSError:
             continue
+
+
+class _Mallinfo2(ctypes.Structure):
+    """`struct mallinfo2` (malloc.h of glibc 2.33)."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_size_t)
+        for name in "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()
+    )
+
+
+def malloc_reader():
+    """What to call for the bytes that the C libraries of this process have from malloc; None where nothing tells."""
+    mallinfo2 = getattr(ctypes.CDLL(None), "mallinfo2", None)
+    if mallinfo2 is None:  # musl, and glibc before 2.33
+        return None
+    mallinfo2.restype = _Mallinfo2
+
+    def malloc_bytes():
+        info = mallinfo2()
+        return info.uordblks + info.hblkhd
+
+    return malloc_bytes
 
 
 def _read(pid, name):

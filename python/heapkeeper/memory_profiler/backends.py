@@ -1,6 +1,6 @@
 """Where memory figures come from, by the names that memory_profiler gives its backends.
 
-Lines and functions are measured by what our heap counts. The backend says what the figure starts from, and how other
+Lines and functions are measured by what they allocate. The backend says what the figure starts from, and how other
 processes are measured: resident size ("psutil", "posix"), "psutil_pss", "psutil_uss", or nothing ("tracemalloc").
 """
 
@@ -37,15 +37,19 @@ def children_bytes(backend, pid=None):
     return sum(size for _, size in process_memory.descendants_bytes(pid or os.getpid(), metric))
 
 
-def exact_usage():
-    """What to call for (live bytes, …, peak bytes, …) of our heap from now on, until the process ends.
+def live_reader():
+    """What to call for the bytes that this process has allocated, from now on and until it ends.
 
-    Where our heap cannot serve this interpreter, which a warning has told, live is the resident size.
+    They are those of our heap, and what C libraries have from malloc, both to the byte. Nothing that a call allocates is
+    left when it returns. Where our heap cannot serve this interpreter, which a warning has told, it is the resident size.
     """
     try:
         _exact.begin()
     except NotInstalledError:
-        return lambda: (process_memory.process_bytes(os.getpid()),)
+        return lambda: process_memory.process_bytes(os.getpid())
     from heapkeeper import _native
 
-    return _native.exact_usage
+    usage, malloc = _native.exact_usage, process_memory.malloc_reader()
+    if malloc is None:
+        return lambda: usage()[0]
+    return lambda: usage()[0] + malloc()

@@ -1,4 +1,4 @@
-"""What the heap grew by, given out once: to the thread that asks next, and to the process.
+"""What the process has allocated more, given out once: to the thread that asks next, and to the process.
 
 Invariant: process[0] = the sum of the threads' shares = live bytes now, less what was live when counting began and less
 what grew between `stop` and `start`. Called by `events` around each event, and by whatever allocates for itself.
@@ -18,14 +18,14 @@ class Clock:
     def __init__(self):
         self.process = array("q", (0,))
         self._seen = array("q", (0,))
-        self._usage = None
+        self._live_bytes = None
         self._local = threading.local()
 
     def begin(self):
         """Count from now on until the process ends: what was allocated uncounted would be freed uncounted too."""
-        if self._usage is None:
-            self._usage = backends.exact_usage()
-            self._seen[0] = self._usage()[0]
+        if self._live_bytes is None:
+            self._live_bytes = backends.live_reader()
+            self._seen[0] = self._live_bytes()
 
     def stop(self, passed_bytes=0):
         """The program stands still while we work. passed_bytes: of objects that were made to call us.
@@ -35,7 +35,7 @@ class Clock:
         collecting = gc.isenabled()
         gc.disable()  # What a collection in here frees would be missing from all lines.
         seen = self._seen
-        seen[0] = self._usage()[0] - passed_bytes - seen[0]
+        seen[0] = self._live_bytes() - passed_bytes - seen[0]
         self.process[0] += seen[0]
         try:
             share = self._local.share
@@ -46,7 +46,7 @@ class Clock:
 
     def start(self, collecting, passed_bytes=0):
         """The program goes on."""
-        self._seen[0] = self._usage()[0] - passed_bytes
+        self._seen[0] = self._live_bytes() - passed_bytes
         if collecting:
             gc.enable()
 

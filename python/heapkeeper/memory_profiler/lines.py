@@ -1,6 +1,7 @@
 """Memory line by line: `LineProfiler`.
 
-A line's increment is what our heap's live bytes grew by while it ran, to the byte. Each growth is given to one line of a
+A line's increment is what the process allocated while it ran less what it freed, to the byte: on our heap, and from malloc
+in C libraries. Each growth is given to one line of a
 profiled function: to the one at which its innermost frame stands, in the thread that met the next event. So for each
 profiled function, the increments of its lines add up to what grew while it ran, through recursion, generators and
 exceptions; what it calls counts too, profiled or not. What this package allocates itself is in no line.
