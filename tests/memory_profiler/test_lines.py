@@ -1,6 +1,7 @@
 """`@profile`: what each line says, to the byte where nothing but our own blocks is involved."""
 
 import ctypes
+import itertools
 import sys
 
 import pytest
@@ -68,7 +69,56 @@ work()
         assert table[text].memory_mib == pytest.approx(memory, abs=1e-3)
 
 
-def test_loops_issue_236(profiled):
+def test_comprehensions_issue_236(profiled):
+    """The lines of a comprehension were compared with each other, and what the list took was lost."""
+    (table,) = profiled(
+        START
+        + """
+@profile(precision=7)
+def work():
+    ones = [1] * 1_000_000
+    twos = [number + 1 for number in ones]
+    return twos
+
+work()
+"""
+    )
+    ones = increment_bytes(table["ones = [1] * 1_000_000"])
+    twos = table["twos = [number + 1 for number in ones]"]
+    assert 8_000_000 <= ones <= 8_000_056 + SLACK_BYTES  # The list itself may come from the free list.
+    assert ones <= increment_bytes(twos) < 1.2 * ones
+    assert twos.occurrences == 1
+
+
+def test_memory_and_increment_agree_issue_253(profiled):
+    (table,) = profiled(
+        START
+        + """
+class Foo:
+    pass
+
+@profile(precision=7)
+def allocate():
+    print("Allocating foos")
+    foos = [Foo() for _ in range(100_000)]
+    print("Allocating bars")
+    bars = [Foo() for _ in range(50_000)]
+    return len(foos) + len(bars)
+
+allocate()
+"""
+    )
+    lines = [line for line in table.values() if line.memory_mib is not None]
+    assert len(lines) == 6
+    for before, line in itertools.pairwise(lines):
+        assert line.memory_mib - before.memory_mib == pytest.approx(line.increment_mib, abs=1e-3)
+    foos, bars = (
+        table[f"{name} = [Foo() for _ in range({count})]"] for name, count in [("foos", "100_000"), ("bars", "50_000")]
+    )
+    assert foos.increment_mib == pytest.approx(2 * bars.increment_mib, rel=0.05)
+
+
+def test_loops_issue_219(profiled):
     """A line in a loop compared its memory with the highest that the line before it ever had."""
     (table,) = profiled(
         START
@@ -92,7 +142,7 @@ work()
     assert [table[text].occurrences for text in ("for _ in range(5):", "block = None", "return kept")] == [6, 5, 1]
 
 
-def test_freed_and_filled_again_issue_253(profiled):
+def test_freed_and_filled_again(profiled):
     """Memory that was freed before and is filled again shows: the resident size does not tell."""
     (table,) = profiled(
         START
