@@ -189,8 +189,6 @@ def as_text(target, answer):
         rows.append(f"Too few calls to tell: {size_text(answer.grown_bytes)} more are live than at the beginning.")
     elif not answer.grows:
         rows.append("Nothing grows.")
-    elif not answer.lines:
-        rows.append(f"Grows by {growth_text(answer.total)}, on no line by itself.")
     else:
         rows += describe(answer.lines)
     return "\n".join(rows)

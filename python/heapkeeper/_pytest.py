@@ -95,9 +95,10 @@ class Memory:
             self._repeating = False
         if answer.interrupted:
             raise KeyboardInterrupt
-        growth = answer.total if answer.total_grows or not answer.lines else answer.lines[0].growth
-        if answer.grows and growth.per_call > limit_bytes:
-            grown = f"Memory grows by {_leak.growth_text(growth)}, more than the limit of {size_text(limit_bytes)}:"
+        if answer.grows and answer.total.per_call > limit_bytes:
+            grown = (
+                f"Memory grows by {_leak.growth_text(answer.total)}, more than the limit of {size_text(limit_bytes)}:"
+            )
             pytest.fail("\n".join([grown, *_leak.describe(answer.lines, _CALLERS)]), pytrace=False)
 
     @pytest.hookimpl(wrapper=True)

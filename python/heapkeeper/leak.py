@@ -1,8 +1,9 @@
 """What a function leaves behind at each call: it is called again and again, and growth is fitted by line.
 
 After each round of calls garbage is collected and live bytes are noted, of everything and of each line that allocated. A
-line grows if the slope of its bytes over calls is above zero with confidence, both in all rounds and in the last half of
-them: what fills up once, a cache, a free list, a larger table, stops growing before that half, or takes few steps.
+line grows if the slope of its bytes over calls is above zero with confidence, in all rounds and in each third of them: what
+fills up once, a cache, a free list, a larger table, takes few steps, or stands still in one of the thirds. The total alone
+accuses nobody: one thing may fill in each third.
 
 The slope is the median of the slopes of all pairs of rounds, which a few odd rounds do not move, and its interval is read
 off the same slopes: Theil 1950; P. K. Sen, "Estimates of the regression coefficient based on Kendall's tau", 1968, section 3.
@@ -11,6 +12,7 @@ Called by `heapkeeper leak` and by the pytest plugin's limit_leaks.
 """
 
 import gc
+import itertools
 import math
 from dataclasses import dataclass
 from statistics import NormalDist, median
@@ -23,7 +25,7 @@ CONFIDENCE = 0.95
 DEFAULT_TIMES = 50
 DEFAULT_WARM_UP = 3
 
-# With fewer rounds in a half no interval is narrow enough to tell.
+# With fewer rounds in a third no interval is narrow enough to tell.
 MIN_TIMES = 10
 
 # More rounds than these say little more, and pairs are their square. Calls are shared out among them.
@@ -69,8 +71,7 @@ class Answer:
     interrupted: bool
     """Whether Ctrl-C ended it early."""
     total: Growth | None
-    """Of all live bytes; None where there were too few calls to tell."""
-    total_grows: bool
+    """Of all live bytes, those of lines that do not grow included; None where there were too few calls to tell."""
     lines: list
     """The Lines that grow, the fastest first."""
     grown_bytes: int
@@ -78,7 +79,7 @@ class Answer:
 
     @property
     def grows(self):
-        return self.total_grows or bool(self.lines)
+        return bool(self.lines)
 
 
 def measure(function, times=DEFAULT_TIMES, warm_up=DEFAULT_WARM_UP, progress=None):
@@ -157,7 +158,7 @@ class _Series:
         measured = self._calls[-1] if self._calls else 0
         if len(self._calls) <= MIN_TIMES:
             grown_bytes = self._totals[-1] - self._totals[0] if self._totals else 0
-            return Answer(measured, warm_up, interrupted, None, False, [], grown_bytes)
+            return Answer(measured, warm_up, interrupted, None, [], grown_bytes)
         lines = []
         for line, values in self._bytes.items():
             values += [0] * (len(self._calls) - len(values))
@@ -167,16 +168,18 @@ class _Series:
                 blocks += [0] * (len(self._calls) - len(blocks))
                 lines.append(Line(growth, slope(self._calls, blocks).per_call, self._fastest_stack(line)))
         lines.sort(key=lambda line: (-line.growth.per_call, line.frames))
-        total, total_grows = self._fit(self._totals)
-        return Answer(measured, warm_up, interrupted, total, total_grows, lines, self._totals[-1] - self._totals[0])
+        total = self._fit(self._totals)[0]
+        return Answer(measured, warm_up, interrupted, total, lines, self._totals[-1] - self._totals[0])
 
     def _fit(self, values):
-        """The slope, and whether it is above zero in all rounds and in the last half of them."""
+        """The slope, and whether it is above zero in all rounds and in each third of them."""
         if values[-1] == values[0] == min(values) == max(values):
             return Growth(0.0, 0.0, 0.0), False
         growth = slope(self._calls, values)
-        half = len(values) // 2
-        grows = growth.low > 0 and slope(self._calls[half:], values[half:]).low > 0
+        ends = [(len(values) - 1) * part // 3 for part in range(4)]
+        # Neighbours share the round between them, so that each step is in one of them.
+        thirds = [slice(begin, end + 1) for begin, end in itertools.pairwise(ends)]
+        grows = growth.low > 0 and all(slope(self._calls[third], values[third]).low > 0 for third in thirds)
         return growth, grows
 
     def _fastest_stack(self, line):

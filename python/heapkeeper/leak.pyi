@@ -28,7 +28,6 @@ class Answer:
     warm_up: int
     interrupted: bool
     total: Growth | None
-    total_grows: bool
     lines: list[Line]
     grown_bytes: int
     @property

@@ -10,7 +10,7 @@ import pytest
 from processes import COMMAND
 
 MODULE = '''
-import functools, gc, itertools, random, sys, threading
+import collections, functools, itertools, random, sys, threading
 
 kept = []
 numbers = itertools.count()
@@ -111,6 +111,27 @@ def moves_the_free_lists():
     [number / 2 for _ in range(number * 13 % 200)]
     [(number, number) for _ in range(number * 17 % 300)]
 
+
+ramp = collections.deque(maxlen=50)
+
+
+def keeps_the_last_fifty():
+    for _ in range(7):
+        ramp.append(next(numbers) * 1.5)
+        recent[next(numbers)] = bytes(50)
+        if len(recent) > 50:
+            recent.popitem(last=False)
+
+
+recent = collections.OrderedDict()
+
+
+def fills_slowly_and_stops():
+    if next(numbers) < 35:
+        filling.append(bytes(500))
+
+
+filling = []
 
 swinging = []
 
@@ -214,13 +235,15 @@ def test_leaks_are_found(leak, function, bytes_per_call, innermost):
         "interns_strings",
         "rotates_the_keys_of_a_dict",
         "moves_the_free_lists",
+        "keeps_the_last_fifty",
+        "fills_slowly_and_stops",
         "swings",
         "takes_one_step",
         "counts",
         "waits",
     ],
 )
-@pytest.mark.parametrize("times", ["20", "50", "200"])
+@pytest.mark.parametrize("times", ["50", "200"])
 def test_what_does_not_leak_is_not_accused(leak, function, times):
     outcome = leak(f"shop:{function}", "--times", times, "--json")
     found = answer(outcome)
@@ -230,13 +253,12 @@ def test_what_does_not_leak_is_not_accused(leak, function, times):
 def test_text(leak):
     outcome = leak("shop:leaks_through_a_helper")
     assert (outcome.status, outcome.stderr) == (1, "")
-    first, line, caller, the_list = outcome.stdout.splitlines()
+    first, line, caller = outcome.stdout.splitlines()
     assert first == "heapkeeper leak · shop:leaks_through_a_helper · 50 calls after 3 to warm up"
     assert re.fullmatch(
         r"\d+(\.\d)? B a call from shop.py:13 in helper \(±\d+(\.\d)? B, 95 %\), \d\.\d blocks a call", line
     )
     assert caller == "    called from shop.py:17 in leaks_through_a_helper"
-    assert " a call from shop.py:17 in leaks_through_a_helper (±" in the_list
 
     outcome = leak("shop:is_clean", "--times", "10", "--warm-up", "0")
     assert (outcome.status, outcome.stdout.splitlines()[1:]) == (0, ["Nothing grows."])
