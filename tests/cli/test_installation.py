@@ -31,14 +31,22 @@ def test_stubs_name_what_there_is():
 
     stub = ast.parse((SITE / "heapkeeper" / "__init__.pyi").read_text())
     named = {node.name for node in stub.body if isinstance(node, (ast.FunctionDef, ast.ClassDef))} | {"__version__"}
-    assert named == set(heapkeeper.__all__)
-    from heapkeeper import _native
+    # `gc` is kept out of __all__, as it would hide the standard module.
+    named |= {
+        alias.name for node in stub.body if isinstance(node, ast.ImportFrom) for alias in node.names if alias.asname
+    }
+    assert named - {"gc"} == set(heapkeeper.__all__)
+    from heapkeeper import _native, leak, memory_profiler, tracker
 
-    for module in (_native, heapkeeper.gc):
-        stub = ast.parse((SITE / "heapkeeper" / f"{module.__name__.rpartition('.')[2]}.pyi").read_text())
+    for module in (_native, heapkeeper.gc, leak, memory_profiler, tracker):
+        stub = ast.parse(Path(module.__file__).with_name(_stub_name(module)).read_text())
         for node in stub.body:
-            if isinstance(node, ast.FunctionDef):
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_"):
                 assert callable(getattr(module, node.name))
+
+
+def _stub_name(module):
+    return "__init__.pyi" if hasattr(module, "__path__") else f"{module.__name__.rpartition('.')[2]}.pyi"
 
 
 @pytest.fixture

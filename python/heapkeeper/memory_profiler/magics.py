@@ -69,7 +69,8 @@ class MemoryProfilerMagics(Magics):
             record = usage.Record(max_usage=True)
             usage.call(record, exec, (code, namespace), interval=interval, include_children="c" in options)
             baseline = record.first_bytes / MIB if baseline is None else baseline
-            highest.append(record.largest_bytes / MIB)
+            # Each repetition starts from where the one before it left the process: what it added is what counts.
+            highest.append(baseline + (record.largest_bytes - record.first_bytes) / MIB)
         result = MemitResult(highest, baseline, repeat, timeout, interval, "c" in options)
         if "q" not in options:
             print(result)
