@@ -24,7 +24,7 @@ SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find crates python -type
 	-not -path '*/tests/*' -not -path '*/benches/*' -not -path '*/examples/*' -not -path '*/target/*' \
 	\( -name '*.rs' -o -name '*.toml' -o -name '*.[ch]' -o -name '*.html' -o -name '*.css' -o -name '*.js' -o -name '*.py' -o -name '*.pyi' -o -name '*.pth' \))
 
-.PHONY: help build demo test test-rust test-python test-pythons test-cpython lint format bench bench-alloc bench-runtime bench-gc docs claims pictures programs programs-gc programs-exact soak-gc sanitize soak fuzz clean
+.PHONY: help build demo test test-rust test-python test-pythons test-cpython lint format bench bench-alloc bench-runtime bench-gc bench-profile docs claims pictures programs programs-gc programs-exact soak-gc sanitize soak fuzz clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -62,7 +62,7 @@ format: build  ## what `lint` can repair by itself
 	"$(BIN)/ruff" check --fix-only .
 	"$(BIN)/ruff" format .
 
-bench: bench-alloc bench-runtime bench-gc  ## every benchmark
+bench: bench-alloc bench-runtime bench-gc bench-profile  ## every benchmark
 	cargo bench --package heapkeeper-heap
 
 bench-alloc: build  ## allocators under CPython, compared; writes docs/benchmarks.md
@@ -73,6 +73,9 @@ bench-runtime:  ## the crate against Rc and other collectors for Rust; writes do
 
 bench-gc: build  ## CPython's collector and ours, compared; writes docs/benchmarks.md
 	"$(BIN)/python" benches/collector.py $(ARGS)
+
+bench-profile: build  ## memory profilers, compared: ours, tracemalloc, memray, scalene; writes docs/benchmarks.md
+	"$(BIN)/python" benches/profiler.py $(ARGS)
 
 docs:  ## the Rust documentation, in target/doc
 	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps $(NO_PYTHON)

@@ -67,7 +67,7 @@ def measure(part, python, about, chosen):
             return timing.alloc_mix(python, installed, chosen.rounds, 0.1 if chosen.quick else 1)
         if part == "instructions":
             share = 0.01 if chosen.quick else instructions.SHARE
-            return instructions.instructions(python, installed, share, not chosen.quick)
+            return instructions.instructions(python, instructions.entrants(installed), share, not chosen.quick)
         if part == "startup":
             return timing.startup(python, installed, 5 if chosen.quick else STARTUP_RUNS)
         return suite.pyperformance(python, about, chosen.suite_rounds, chosen.quick)

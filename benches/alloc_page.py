@@ -18,8 +18,9 @@ INTRODUCTION = """\
 # Benchmarks: heapkeeper's heap and its peers
 
 Written by `make bench-alloc`, from `benches/results/alloc.json`; edits are lost at its next run. Below,
-[the crate for Rust](#benchmarks-the-crate-heapkeeper-and-its-rivals) and
-[the collector under CPython](#benchmarks-the-collector-under-cpython) have parts of their own.
+[the crate for Rust](#benchmarks-the-crate-heapkeeper-and-its-rivals),
+[the collector under CPython](#benchmarks-the-collector-under-cpython) and [the profiler](#benchmarks-the-profiler) have parts
+of their own.
 
 A ratio is *times as fast as pymalloc*, CPython's own allocator, in the same run on the same interpreter: above 1 is
 faster, below 1 is slower. Memory is a share of pymalloc's, and less is better."""

@@ -75,16 +75,16 @@ def events_of(report):
     return counts
 
 
-def instructions(python, installed, share=SHARE, caches=True):
-    """Events by entrant: key → label, counts, and why there are none."""
+def instructions(python, compared, share=SHARE, caches=True):
+    """Events by entrant (as `entrants` names them): key → label, counts, and why there are none."""
     table = {}
     tool = "" if shutil.which("valgrind") else "valgrind is not installed: apt install valgrind"
-    for key, (label, rival) in entrants(installed).items():
+    for key, (label, rival) in compared.items():
         table[key] = {"label": label, "missing": tool or rival.missing, "counts": None}
     with tempfile.TemporaryDirectory() as folder, concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         tasks = {
             key: pool.submit(counted, rival, python, share, caches, folder)
-            for key, (_, rival) in entrants(installed).items()
+            for key, (_, rival) in compared.items()
             if not table[key]["missing"]
         }
         timing.say(f"instructions: alloc_mix {share} under valgrind: {', '.join(tasks) or 'nobody'}")

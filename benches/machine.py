@@ -84,10 +84,13 @@ def disturbance_now():
     return CpuTime.now().disturbance(earlier)
 
 
-def commit(sources=MEASURED_SOURCES):
-    """The commit of this checkout; `+` where the measured sources differ from it, `unknown` outside a checkout."""
+def commit(sources=MEASURED_SOURCES, last_change=False):
+    """The commit of this checkout, or the one that last changed the sources; `+` where the sources differ from it.
+
+    `unknown` outside a checkout.
+    """
     try:
-        name = git("rev-parse", "--short=10", "HEAD").strip()
+        name = git("log", "-1", "--format=%H", *(["--", *sources] if last_change else [])).strip()[:10]
         changed = git("status", "--porcelain", "--", *sources).strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"

@@ -6,6 +6,7 @@ Each benchmark writes its own record and has its own part of the page; whichever
 import alloc_page
 import collector_page
 import machine
+import profiler_page
 import records
 import runtime_page
 
@@ -18,7 +19,9 @@ def text():
     alloc = records.read(RESULTS / "alloc.json", {"interpreters": {}})
     runtime = records.read(RESULTS / "runtime.json", {"workloads": {}})
     collector = records.read(RESULTS / "gc.json", {"interpreters": {}})
-    return "\n".join([alloc_page.page(alloc), runtime_page.page(runtime), collector_page.page(collector)])
+    profiler = records.read(RESULTS / "profiler.json", {"interpreters": {}})
+    parts = [alloc_page.page(alloc), runtime_page.page(runtime), collector_page.page(collector)]
+    return "\n".join([*parts, profiler_page.page(profiler)])
 
 
 def write():

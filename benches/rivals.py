@@ -29,6 +29,10 @@ class Rival:
     environment: dict = field(default_factory=dict)
     # Between the interpreter and the script.
     launcher: tuple = ()
+    # Before the interpreter.
+    starter: tuple = ()
+    # What it writes while it profiles; removed before each run.
+    capture: Path | None = None
     huge_pages: bool = True
     # The key of the rival that this one is compared with.
     baseline: str = "pymalloc"
@@ -39,7 +43,7 @@ class Rival:
 
     def command(self, python, *arguments):
         """The command that runs `arguments` (a script and what follows) on this allocator."""
-        command = [str(python), *self.launcher, *map(str, arguments)]
+        command = [*self.starter, str(python), *self.launcher, *map(str, arguments)]
         if not self.huge_pages:
             command = [str(python), str(BENCHES / "no_huge_pages.py"), *command]
         return command
@@ -107,6 +111,51 @@ def heapkeeper_through_environment(installed, **settings):
     value = ",".join(f"{name.replace('_', '-')}={setting}" for name, setting in settings.items()) or "1"
     missing = "" if installed else "not installed for this interpreter: make build"
     return Rival("heapkeeper", "heapkeeper", "heapkeeper", {"HEAPKEEPER": value}, missing=missing)
+
+
+def profilers(installed, folder):
+    """Plain python, our heap with each kind of profile, and other people's memory profilers.
+
+    What they write goes to files in `folder`.
+    """
+
+    def writes(name, launcher, *options):
+        """Words that start a profiler with its output."""
+        path = Path(folder) / name
+        return {"launcher": (*launcher, str(path), *options), "capture": path}
+
+    missing = "" if installed else "not installed for this interpreter: make build"
+    ours = {"serves": "heapkeeper", "missing": missing}
+    run = ("-m", "heapkeeper", "run", "-q", "--profile")
+    memray = ("-m", "memray", "run", "--quiet", "--force", "--output")
+    scalene = ("-m", "scalene", "run", "--memory", "--profile-all", "--outfile")
+    every = "--trace-python-allocators"
+    return [
+        Rival("plain", "plain python", "pymalloc"),
+        Rival("off", "heapkeeper, `--profile off`", launcher=(*run, "off"), **ours),
+        Rival("sample", "heapkeeper, `--profile sample`", launcher=(*run, "sample"), **ours),
+        Rival("exact", "heapkeeper, `--profile exact`", launcher=(*run, "exact"), **ours),
+        Rival("capture", "the same, `-o FILE`", **writes("ours.hk", (*run, "exact", "--force", "-o")), **ours),
+        Rival("tracemalloc-1", "tracemalloc, 1 frame", "pymalloc", launcher=("-X", "tracemalloc=1")),
+        Rival("tracemalloc-25", "tracemalloc, 25 frames", "pymalloc", launcher=("-X", "tracemalloc=25")),
+        Rival("memray", "memray", "pymalloc", **writes("memray.bin", memray)),
+        Rival("memray-aggregate", "memray, `--aggregate`", "pymalloc", **writes("sums.bin", memray, "--aggregate")),
+        Rival("memray-every", f"memray, `{every}`", "pymalloc", **writes("every.bin", memray, every)),
+        Rival(
+            "memray-every-aggregate",
+            f"memray, `{every} --aggregate`",
+            "pymalloc",
+            **writes("every-sums.bin", memray, every, "--aggregate"),
+        ),
+        Rival(
+            "memray-malloc",
+            "memray, `PYTHONMALLOC=malloc`",
+            "glibc",
+            {"PYTHONMALLOC": "malloc"},
+            **writes("malloc.bin", memray),
+        ),
+        Rival("scalene", "scalene, `--memory --profile-all`", "pymalloc", **writes("scalene.json", scalene)),
+    ]
 
 
 NO_GC_OPTION = "this heapkeeper has no --gc"

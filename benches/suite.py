@@ -10,6 +10,7 @@ heapkeeper comes in through `HEAPKEEPER`, as it does to any child process, and i
 """
 
 import json
+import os
 import random
 import subprocess
 import sys
@@ -73,25 +74,27 @@ BENCHMARKS = (
 )
 
 
-def packages(python, version):
-    """The folder with pyperformance and what it needs, for one version of Python; filled at the first call."""
-    venv = VENVS / f"bench-{version.rpartition('.')[0]}"
+def packages(python, version, name="bench", requirements=REQUIREMENTS):
+    """The folder with what a benchmark needs (pyperformance), for one version of Python; filled at the first call."""
+    venv = VENVS / f"{name}-{version.rpartition('.')[0]}"
     stamp = venv / "requirements.txt"
-    if not stamp.exists() or stamp.read_text() != REQUIREMENTS.read_text():
-        timing.say(f"installing pyperformance into {venv.relative_to(machine.ROOT)}")
+    if not stamp.exists() or stamp.read_text() != requirements.read_text():
+        timing.say(f"installing {requirements.name} into {venv.relative_to(machine.ROOT)}")
         subprocess.run([str(python), "-m", "venv", "--clear", str(venv)], check=True)
         pip = [str(venv / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, "-r", str(REQUIREMENTS)], check=True, stdout=sys.stderr)
-        stamp.write_text(REQUIREMENTS.read_text())
+        subprocess.run([*pip, "-r", str(requirements)], check=True, stdout=sys.stderr)
+        stamp.write_text(requirements.read_text())
     return next(venv.glob("lib/python3*/site-packages"))
 
 
 class Suite:
     """The measured processes of one interpreter."""
 
-    def __init__(self, python, folder, scratch):
+    def __init__(self, python, folder, scratch, others=()):
+        """`folder` has pyperformance; processes import from there, then from `others`."""
         self.python = python
         self.folder = folder
+        self.path = os.pathsep.join(map(str, (folder, *others)))
         self.scratch = Path(scratch)
         self.scripts = folder / "pyperformance" / "data-files" / "benchmarks"
 
@@ -109,7 +112,7 @@ class Suite:
             *options,
             *benchmark.arguments,
         )
-        environment = rival.variables(PYTHONPATH=str(self.folder), PYTHONHASHSEED=str(seed))
+        environment = rival.variables(PYTHONPATH=self.path, PYTHONHASHSEED=str(seed))
         process = subprocess.Popen(
             command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
         )
@@ -137,7 +140,7 @@ class Suite:
     def has(self, module):
         """Whether the interpreter finds a module."""
         question = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({module!r}) is None)"
-        environment = {**rivals.clean_environment(), "PYTHONPATH": str(self.folder)}
+        environment = {**rivals.clean_environment(), "PYTHONPATH": self.path}
         return subprocess.run([str(self.python), "-c", question], env=environment).returncode == 0
 
 

@@ -37,17 +37,18 @@ def output_of(command, environment):
     return done.stdout.decode()
 
 
-def interleaved(title, missing, rounds, run, shown, once=()):
+def interleaved(title, missing, rounds, run, shown, once=(), first=0):
     """Rounds in which every entrant runs once, in an order drawn anew: entrant → runs; entrant → why it has none, or failed.
 
     `missing`: entrant → why it cannot take part, empty where it can; those in `once` run in the first round alone.
+    `first` numbers the first round, where others were taken before.
     `run(entrant, round)` returns figures or raises, and who failed is not run again; `shown(figures)` is for who waits.
     """
     runs, missing = {key: [] for key in missing}, dict(missing)
     order = [key for key, reason in missing.items() if not reason]
-    for number in range(rounds):
+    for number in range(first, first + rounds):
         random.Random(number).shuffle(order)
-        say(f"{title}, round {number + 1} of {rounds}")
+        say(f"{title}, round {number + 1} of {first + rounds}")
         for key in [key for key in order if not number or key not in once]:
             try:
                 figures = run(key, number)

@@ -31,6 +31,14 @@ def mib(value):
     return f"{value:.0f} MiB" if value >= 10 else f"{value:.1f} MiB"
 
 
+def size(count_bytes):
+    """Bytes in decimal units, as files are named: `1.0 MB`."""
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count_bytes >= scale:
+            return f"{count_bytes / scale:.{1 if count_bytes < 100 * scale else 0}f} {unit}"
+    return f"{count_bytes:.0f} B"
+
+
 def mean_of(ratios):
     """The geometric mean as a ratio, or a dash for none."""
     return times(figures.geometric_mean(ratios), 3) if ratios else "–"
