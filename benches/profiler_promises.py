@@ -69,4 +69,4 @@ def on_memory(results, key, goal):
 def alloc_mix_memory(results, key, base):
     """What a profile adds to the peak size, as a share of a base's; null where it is not known."""
     found = figures.growth(results[ALLOC_MIX], key, "peak_rss_mib", base) if ALLOC_MIX in results else None
-    return None if found is None else found - 1
+    return None if found is None else round(found - 1, 6)
