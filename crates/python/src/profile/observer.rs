@@ -60,6 +60,7 @@ unsafe fn allocated(context: *mut c_void, block: *mut u8, bytes: usize, budget: 
     // SAFETY: has no conditions.
     let thread = ThreadId(unsafe { libc::pthread_self() } as usize);
     with_state(|state| {
+        state.saw(thread);
         let tables = &mut state.tables;
         let inserted = match interpreter {
             // SAFETY: `read_stack` found frames only in a thread that holds the GIL of the code objects' interpreter.

@@ -262,7 +262,11 @@ fn truncated_in_tables(frames: usize) -> NodeId {
 
 #[cold]
 fn site_in_tables(node: NodeId, thread: ThreadId) -> Entry {
-    let site = with_state(|state| state.tables.site(node, thread).ok()).flatten();
+    let site = with_state(|state| {
+        state.saw(thread);
+        state.tables.site(node, thread).ok()
+    })
+    .flatten();
     site.map_or(Entry::OTHERS, Entry::of)
 }
 
