@@ -302,8 +302,9 @@ def grow(depth, kept):
 grow(9, [])
 """
     (table,) = profiled(START + program)
+    # Each level leaves a few hundred bytes of the profiler's own.
     assert abs(increment_bytes(table["kept.append(bytes(1_000_000))"]) - 10_000_000) < 1000 + 10 * SLACK_BYTES
-    assert abs(increment_bytes(table["grow(depth - 1, kept)"])) < 1000 + 10 * SLACK_BYTES
+    assert abs(increment_bytes(table["grow(depth - 1, kept)"])) < 5000 + 10 * SLACK_BYTES
     assert [table[text].occurrences for text in ("grow(depth - 1, kept)", "return kept")] == [9, 10]
 
 
@@ -372,7 +373,7 @@ for thread in threads:
 """
     by_size = sorted(profiled(START + program), key=lambda table: table["block = bytes(size)"].increment_mib)
     for table, size in zip(by_size, (1_000_000, 9_000_000), strict=True):
-        assert abs(increment_bytes(table["block = bytes(size)"]) - size) < 5000
+        assert abs(increment_bytes(table["block = bytes(size)"]) - size) < 20_000
         assert abs(increment_bytes(table["mine.wait()"])) < 300_000
 
 
