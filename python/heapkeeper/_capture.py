@@ -1,7 +1,7 @@
-"""Captures of this process and of the children it forks: which file, from when to when.
+"""What a process writes and answers while it runs: its capture, the watch over its heap, its socket.
 
-The native thread that writes does not come along in a fork, and `multiprocessing` ends its forked children without the
-handlers of `atexit`: here is what begins a child's own capture, and what ends it.
+All of it is done by native threads, which do not come along in a fork, and `multiprocessing` ends its forked children without
+the handlers of `atexit`: here is what begins them, in a process and in the children it forks, and what ends them.
 """
 
 import atexit
@@ -10,53 +10,75 @@ import sys
 
 from heapkeeper import _interpreter, _native
 
-# Names tried beside one that is taken.
-_MAX_NAMES = 100
+# Whose settings this process and the children it forks follow.
+_settings = None
 
+# Its output. Absolute: the program may leave the folder, and fork then.
 _output = None
 
+_watches_forks = False
 
-def begin(output):
-    """Write a capture to `output`, an absolute path with or without %p. Returns None, or in one line why there is none."""
-    global _output
-    reason = _begin(_names(output))
-    if reason is None and _output is None:
-        atexit.register(_native.capture_stop)
+
+def begin(settings):
+    """Begin what the settings ask for: a capture, a watch over the heap, a socket. Returns what could not be, and why."""
+    global _settings, _output
+    _settings = settings
+    _output = settings.output and os.path.abspath(settings.output)
+    program = _interpreter.program()
+    if settings.socket is not None or settings.at_heap is not None or settings.on_limit is not None:
+        # Relative to the folder of the start, as a daemon leaves it.
+        _native.capture_defaults(os.path.abspath(settings.output or _default(program)), program)
+    end_at_exit()
+    return _begin(program, has_capture=settings.output is not None, is_child=False)
+
+
+def end_at_exit():
+    """See to it that what has begun, or begins later, ends with the process; and that a forked child leaves it to its parent."""
+    global _watches_forks
+    if not _watches_forks:
+        _watches_forks = True
+        atexit.register(_end)
         os.register_at_fork(after_in_child=_begin_in_child)
-    _output = output
-    return reason
 
 
-def _begin(names):
-    for name in names:
-        reason = _native.capture_start(name, _interpreter.program())
-        if reason is None or not os.path.lexists(name):
-            return reason
-    return reason
+def _begin(program, has_capture, is_child):
+    reasons = []
+    if has_capture:
+        reason = _native.capture_begin(_output, program, is_child)
+        if reason is not None:
+            reasons.append(("no capture", reason))
+    if _settings.at_heap is not None or _settings.on_limit is not None:
+        reason = _native.watch_start(_settings.at_heap or 0, _settings.on_limit is not None)
+        if reason is not None:
+            reasons.append(("no watch over the heap", reason))
+    if _settings.socket is not None:
+        reason = _native.socket_open(_settings.socket, program, is_child)
+        if reason is not None:
+            reasons.append(("no socket", reason))
+    return reasons
 
 
-def _names(output, is_child=False):
-    """Where the capture may go, best first. A process that finds the plain name taken puts its pid in it."""
-    pid = os.getpid()
-    name = output.replace("%p", str(pid))
-    if name == output:
-        stem, extension = os.path.splitext(output)
-        if not is_child:
-            yield output
-        name = f"{stem}.{pid}{extension}"
-    yield name
-    stem, extension = os.path.splitext(name)
-    for number in range(1, _MAX_NAMES):
-        yield f"{stem}-{number}{extension}"
+def _end():
+    # First what could begin a capture.
+    _native.socket_close()
+    _native.watch_stop()
+    _native.capture_stop()
+
+
+def _default(program):
+    """Where a capture goes that nobody gave a name: one that says whose it is."""
+    name = os.path.basename(program.removeprefix("-m ").rstrip("/")).removesuffix(".py").strip("-") or "python"
+    name = "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in name)
+    return f"heapkeeper-{name}.%p.hk"
 
 
 def _begin_in_child():
-    if not _native.capture_forget():
+    had_capture = _native.capture_forget()
+    if _settings is None:
         return
-    reason = _begin(_names(_output, is_child=True))
-    if reason is not None:
-        os.write(2, f"heapkeeper: no capture of process {os.getpid()}: {reason}\n".encode(errors="backslashreplace"))
-        return
+    for what, reason in _begin(_interpreter.program(), had_capture and _output is not None, is_child=True):
+        line = f"heapkeeper: {what} of process {os.getpid()}: {reason}\n"
+        os.write(2, line.encode(errors="backslashreplace"))
     util = sys.modules.get("multiprocessing.util")
     if util is not None:
         # Run by a child of multiprocessing before its work, after it has dropped its parent's finalizers.
@@ -65,4 +87,4 @@ def _begin_in_child():
 
 def _end_with_child(util):
     # The lowest of all priorities that are run: after everything that the program registered.
-    util.Finalize(None, _native.capture_stop, exitpriority=-(10**9))
+    util.Finalize(None, _end, exitpriority=-(10**9))

@@ -1,18 +1,15 @@
-//! The module's functions for exact counts and for captures.
+//! The module's functions for exact counts.
 
 use std::collections::HashMap;
-use std::ffi::OsString;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::PathBuf;
 use std::ptr;
 
 use heapkeeper_profile::Code;
 use pyo3_ffi::{self as ffi, Py_ssize_t, PyObject};
 
-use crate::module::{exactly, none, text, to_str, unsigned};
+use crate::install;
+use crate::module::{exactly, none, to_str, unsigned};
 use crate::profile::exact::Depth;
 use crate::profile::{self, exact};
-use crate::{capture, install};
 
 /// `exact_start(max_frames)`.
 ///
@@ -280,121 +277,6 @@ pub unsafe extern "C" fn py_traceback(
     }
 }
 
-/// `capture_start(path, program)`.
-///
-/// # Safety
-/// As for [`py_start`].
-pub unsafe extern "C" fn py_capture_start(
-    _: *mut PyObject,
-    arguments: *mut *mut PyObject,
-    count: Py_ssize_t,
-) -> *mut PyObject {
-    // SAFETY: as above.
-    unsafe {
-        let Some(&[path, program]) = exactly(arguments, count) else {
-            return ptr::null_mut();
-        };
-        let (Some(path), Some(program)) = (file_name(path), text(program)) else {
-            return ptr::null_mut();
-        };
-        match capture::start(&path, program) {
-            Ok(()) => none(),
-            Err(line) => to_str(&line),
-        }
-    }
-}
-
-/// `capture_stop()`.
-///
-/// # Safety
-/// As for [`py_start`].
-pub unsafe extern "C" fn py_capture_stop(
-    _: *mut PyObject,
-    arguments: *mut *mut PyObject,
-    count: Py_ssize_t,
-) -> *mut PyObject {
-    // SAFETY: as above.
-    unsafe { without_arguments(arguments, count, capture::stop) }
-}
-
-/// `capture_forget()`.
-///
-/// # Safety
-/// As for [`py_start`].
-pub unsafe extern "C" fn py_capture_forget(
-    _: *mut PyObject,
-    arguments: *mut *mut PyObject,
-    count: Py_ssize_t,
-) -> *mut PyObject {
-    // SAFETY: as above.
-    unsafe {
-        match exactly::<0>(arguments, count) {
-            Some([]) => ffi::PyBool_FromLong(capture::forget().into()),
-            None => ptr::null_mut(),
-        }
-    }
-}
-
-/// `capture_path()`.
-///
-/// # Safety
-/// As for [`py_start`].
-pub unsafe extern "C" fn py_capture_path(
-    _: *mut PyObject,
-    arguments: *mut *mut PyObject,
-    count: Py_ssize_t,
-) -> *mut PyObject {
-    // SAFETY: as above.
-    unsafe {
-        if exactly::<0>(arguments, count).is_none() {
-            return ptr::null_mut();
-        }
-        match capture::path() {
-            Some(path) => {
-                let path = path.as_os_str().as_bytes();
-                ffi::PyUnicode_DecodeFSDefaultAndSize(path.as_ptr().cast(), path.len() as Py_ssize_t)
-            }
-            None => none(),
-        }
-    }
-}
-
-/// `capture_mark(name)`.
-///
-/// # Safety
-/// As for [`py_start`].
-pub unsafe extern "C" fn py_capture_mark(
-    _: *mut PyObject,
-    arguments: *mut *mut PyObject,
-    count: Py_ssize_t,
-) -> *mut PyObject {
-    // SAFETY: as above.
-    unsafe {
-        match exactly(arguments, count).and_then(|&[name]| text(name)) {
-            Some(name) => ffi::PyBool_FromLong(capture::mark(name).into()),
-            None => ptr::null_mut(),
-        }
-    }
-}
-
-/// The name of a file as the OS knows it; `None` with an exception set for what is none.
-///
-/// # Safety
-/// The GIL is held.
-unsafe fn file_name(object: *mut PyObject) -> Option<PathBuf> {
-    // SAFETY: by the caller's word; the bytes are copied before their object goes.
-    unsafe {
-        let bytes = ffi::PyUnicode_EncodeFSDefault(object);
-        if bytes.is_null() {
-            return None;
-        }
-        let start = ffi::PyBytes_AsString(bytes).cast::<u8>();
-        let name = std::slice::from_raw_parts(start, ffi::PyBytes_Size(bytes) as usize).to_vec();
-        ffi::Py_DECREF(bytes);
-        Some(PathBuf::from(OsString::from_vec(name)))
-    }
-}
-
 /// Builds tracebacks as `tracemalloc` gives them: a tuple of (file, line), innermost first, and how many frames there were.
 #[derive(Default)]
 struct Tracebacks {
@@ -455,7 +337,11 @@ impl Drop for Tracebacks {
 
 /// # Safety
 /// As for [`py_start`].
-unsafe fn without_arguments(arguments: *mut *mut PyObject, count: Py_ssize_t, work: impl FnOnce()) -> *mut PyObject {
+pub(crate) unsafe fn without_arguments(
+    arguments: *mut *mut PyObject,
+    count: Py_ssize_t,
+    work: impl FnOnce(),
+) -> *mut PyObject {
     // SAFETY: by the caller's word.
     unsafe {
         match exactly::<0>(arguments, count) {

@@ -6,7 +6,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::mem::ManuallyDrop;
-use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -26,6 +26,23 @@ impl Descriptor {
     pub fn of(number: RawFd) -> Option<Descriptor> {
         let metadata = borrowed(number).metadata().ok()?;
         Some(Descriptor { number, device: metadata.dev(), inode: metadata.ino() })
+    }
+
+    /// What was just opened, under a number that programs do not count on. Whoever gets it closes it.
+    ///
+    /// # Errors
+    /// What the OS says.
+    pub fn raised(opened: OwnedFd) -> io::Result<Descriptor> {
+        // SAFETY: has no conditions.
+        let moved = unsafe { libc::fcntl(opened.as_raw_fd(), libc::F_DUPFD_CLOEXEC, LOWEST) };
+        // A limit on descriptors may leave no room up there.
+        let number = if moved < 0 { opened.into_raw_fd() } else { moved };
+        Descriptor::of(number).ok_or_else(io::Error::last_os_error)
+    }
+
+    /// The number.
+    pub fn number(self) -> RawFd {
+        self.number
     }
 
     /// Whether the same file is behind it still.
@@ -66,12 +83,9 @@ impl OurFile {
     /// # Errors
     /// What the OS says.
     pub fn create(path: &Path) -> io::Result<OurFile> {
-        let file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(path)?;
-        // SAFETY: has no conditions.
-        let moved = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_DUPFD_CLOEXEC, LOWEST) };
-        // A limit on descriptors may leave no room up there.
-        let number = if moved < 0 { file.into_raw_fd() } else { moved };
-        let descriptor = Descriptor::of(number).ok_or_else(io::Error::last_os_error)?;
+        // Read by who fetches what has been written so far.
+        let file = OpenOptions::new().read(true).append(true).create_new(true).mode(0o600).open(path)?;
+        let descriptor = Descriptor::raised(file.into())?;
         Ok(OurFile { descriptor, path: path.to_owned() })
     }
 
@@ -85,6 +99,14 @@ impl OurFile {
     /// What the OS says.
     pub fn links(&self) -> io::Result<u64> {
         Ok(self.descriptor.file()?.metadata()?.nlink())
+    }
+
+    /// How long it is.
+    ///
+    /// # Errors
+    /// What the OS says.
+    pub fn bytes(&self) -> io::Result<u64> {
+        Ok(self.descriptor.file()?.metadata()?.len())
     }
 
     /// The file, opened again where the program has closed it.

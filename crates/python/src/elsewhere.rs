@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use crate::hooks::free_in;
 use crate::profile::exact::Caller;
-use crate::{hosts, interpreter};
+use crate::{hosts, interpreter, watch};
 
 /// A domain of PEP 445.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,13 +71,17 @@ pub fn alloc(domain: Domain, bytes: usize, zeroed: bool) -> *mut c_void {
     let limited = hosts::range().is_some_and(|range| range.stats().limit_bytes != usize::MAX);
     let original = original(domain);
     // SAFETY: the original allocator, called as PEP 445 says.
-    unsafe {
+    let block = unsafe {
         match (limited, zeroed) {
-            (true, _) => ptr::null_mut(),
+            (true, _) => return ptr::null_mut(),
             (_, true) => original.calloc.map_or(ptr::null_mut(), |calloc| calloc(original.ctx, 1, bytes)),
             (_, false) => original.malloc.map_or(ptr::null_mut(), |malloc| malloc(original.ctx, bytes)),
         }
+    };
+    if block.is_null() {
+        watch::refused_by_system();
     }
+    block
 }
 
 /// Resize a block that the calling heap does not own, or could not resize. `ours` allocates from the calling heap.

@@ -3,7 +3,7 @@
 //! The thread that forks takes all our locks first, in the order of their nesting. The main heap needs none: `os.fork`
 //! holds the GIL. Registered with `pthread_atfork`, so that forks by C code are covered too.
 
-use crate::{collect, hosts, profile};
+use crate::{capture, collect, hosts, profile, socket, watch};
 
 /// Register the handlers, once.
 pub fn register() {
@@ -12,6 +12,8 @@ pub fn register() {
 }
 
 extern "C" fn before() {
+    socket::before_fork();
+    capture::before_fork();
     collect::before_fork();
     hosts::before_fork();
     profile::before_fork();
@@ -27,6 +29,8 @@ extern "C" fn in_parent() {
     profile::after_fork_in_parent();
     hosts::after_fork_in_parent();
     collect::after_fork_in_parent();
+    capture::after_fork_in_parent();
+    socket::after_fork_in_parent();
 }
 
 extern "C" fn in_child() {
@@ -36,4 +40,7 @@ extern "C" fn in_child() {
     profile::after_fork_in_child();
     hosts::after_fork_in_child();
     collect::after_fork_in_child();
+    capture::after_fork_in_child();
+    watch::after_fork_in_child();
+    socket::after_fork_in_child();
 }

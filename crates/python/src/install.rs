@@ -17,7 +17,7 @@ use std::sync::atomic::{Ordering::SeqCst, fence};
 use pyo3_ffi as ffi;
 
 use crate::elsewhere::{self, Allocator, DOMAINS, Domain};
-use crate::{answers, fork, hooks, hosts, imports, interpreter, layout, profile};
+use crate::{answers, fork, hooks, hosts, imports, interpreter, layout, profile, standard_error, watch};
 
 /// Where a domain's innermost allocator is written down.
 enum Seat {
@@ -44,6 +44,7 @@ pub fn install(sample_bytes: u64, max_heap_bytes: usize, seed: u64) -> Result<()
     if let Some((_, (_, raw))) = seats.iter().find(|(domain, _)| *domain == Domain::Raw) {
         imports::replace(raw)?;
     }
+    standard_error::remember();
     hosts::create()?;
     set_limit(max_heap_bytes);
     profile::start(sample_bytes, seed);
@@ -112,7 +113,7 @@ pub unsafe fn set_current(allocators: [Allocator; 3]) {
 /// Set the hard limit over all heaps; 0 for none.
 pub fn set_limit(bytes: usize) {
     if let Some(range) = hosts::range() {
-        range.set_limit(if bytes == 0 { usize::MAX } else { bytes }, None);
+        range.set_limit(if bytes == 0 { usize::MAX } else { bytes }, Some(watch::limit_handler()));
     }
 }
 

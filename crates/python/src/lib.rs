@@ -10,9 +10,14 @@
 //! profile/       the sampler's observer and what it found; frames.rs reads the Python stack
 //! layout.rs      facts of the interpreter built for, checked against the one found; versions/ has a file for each
 //! collect/       full collections by our own search, in the place of CPython's callbacks
-//! capture.rs     a thread that writes what the profiler knows to a file
 //! descriptor.rs  files of ours, whose descriptors the program may close
+//! capture/       a thread that writes what the profiler knows to a file
+//! watch.rs       a thread that has the state written where memory nears a limit
+//! socket.rs      a thread that answers on a unix socket of the process's own
+//! file_names.rs  names of files made of the one that the user gave
+//! standard_error.rs  lines of ours on standard error
 //! counting.rs    the module's functions for exact counts
+//! capturing.rs   the module's functions for captures
 //! answers.rs     sys.getallocatedblocks() and friends answer for our heap too
 //! place.rs       heapkeeper.where(obj)
 //! stacks.rs      stacks of captures as flame graphs, differences and files for other tools
@@ -24,10 +29,12 @@
 
 mod answers;
 mod capture;
+mod capturing;
 mod collect;
 mod counting;
 mod descriptor;
 mod elsewhere;
+mod file_names;
 mod fork;
 mod frames;
 mod hooks;
@@ -41,5 +48,8 @@ mod place;
 mod process;
 mod profile;
 mod reports;
+mod socket;
 mod stacks;
+mod standard_error;
 mod status;
+mod watch;

@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use heapkeeper_analysis::report::{self, Style};
 use pyo3_ffi::{self as ffi, Py_ssize_t, PyObject};
 
-use crate::{collect, counting, hosts, install, interpreter, place, reports, stacks, status};
+use crate::{capturing, collect, counting, hosts, install, interpreter, place, reports, stacks, status};
 
 /// Why the allocator stayed CPython's, once somebody asked for ours.
 static REASON: Mutex<Option<String>> = Mutex::new(None);
@@ -19,7 +19,7 @@ static COLLECTOR_REASON: Mutex<Option<String>> = Mutex::new(None);
 /// Called by the interpreter to import the module.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn PyInit__native() -> *mut PyObject {
-    static mut METHODS: [ffi::PyMethodDef; 29] = [
+    static mut METHODS: [ffi::PyMethodDef; 36] = [
         method(c"install", py_install, c"install(sample_bytes, max_heap, seed)\n--\n\nPut this process on our heap. Returns None, or in one line why CPython's allocator stays."),
         method(c"installed", py_installed, c"installed()\n--\n\nWhether this process is on our heap."),
         method(c"gc_status_json", py_gc_status_json, c"gc_status_json()\n--\n\nThe state of this interpreter's collector, as JSON."),
@@ -39,11 +39,18 @@ pub unsafe extern "C" fn PyInit__native() -> *mut PyObject {
         method(c"exact_memory", counting::py_memory, c"exact_memory()\n--\n\nBytes of memory that counting takes."),
         method(c"exact_traces", counting::py_traces, c"exact_traces()\n--\n\nEvery counted block that is live, as tracemalloc's own _get_traces gives them."),
         method(c"exact_traceback", counting::py_traceback, c"exact_traceback(obj)\n--\n\nThe traceback of an object's block, and how many frames there were, or None."),
-        method(c"capture_start", counting::py_capture_start, c"capture_start(path, program)\n--\n\nWrite a capture of this process to a new file. Returns None, or in one line why not."),
-        method(c"capture_stop", counting::py_capture_stop, c"capture_stop()\n--\n\nWrite the end of the capture."),
-        method(c"capture_forget", counting::py_capture_forget, c"capture_forget()\n--\n\nIn the child of a fork: leave the capture to the parent. Returns whether there was one."),
-        method(c"capture_path", counting::py_capture_path, c"capture_path()\n--\n\nThe file of this process's capture, or None."),
-        method(c"capture_mark", counting::py_capture_mark, c"capture_mark(name)\n--\n\nName this moment in the capture. Returns whether there is one."),
+        method(c"capture_start", capturing::py_capture_start, c"capture_start(path, program)\n--\n\nWrite a capture of what this process allocates from now on to a new file. Returns None, or in one line why not."),
+        method(c"capture_begin", capturing::py_capture_begin, c"capture_begin(output, program, is_child)\n--\n\nWrite a capture of this process to a new file of that name, or with its pid in it where the name is taken. Returns None, or in one line why not."),
+        method(c"capture_defaults", capturing::py_capture_defaults, c"capture_defaults(output, program)\n--\n\nSay where captures go that begin in the middle of a run, and what the program is called."),
+        method(c"capture_write", capturing::py_capture_write, c"capture_write()\n--\n\nHave the state of this moment written to the capture, if there is one."),
+        method(c"watch_start", capturing::py_watch_start, c"watch_start(at_heap, on_limit)\n--\n\nHave the state written when the heap holds so many bytes, 0 for never, and when memory is refused. Returns None, or in one line why not."),
+        method(c"watch_stop", capturing::py_watch_stop, c"watch_stop()\n--\n\nWatch the heap no more."),
+        method(c"socket_open", capturing::py_socket_open, c"socket_open(path, program, is_child)\n--\n\nAnswer on a unix socket. Returns None, or in one line why not."),
+        method(c"socket_close", capturing::py_socket_close, c"socket_close()\n--\n\nClose the socket and remove its file."),
+        method(c"capture_stop", capturing::py_capture_stop, c"capture_stop()\n--\n\nWrite the end of the capture."),
+        method(c"capture_forget", capturing::py_capture_forget, c"capture_forget()\n--\n\nIn the child of a fork: leave the capture to the parent. Returns whether there was one."),
+        method(c"capture_path", capturing::py_capture_path, c"capture_path()\n--\n\nThe file of this process's capture, or None."),
+        method(c"capture_mark", capturing::py_capture_mark, c"capture_mark(name)\n--\n\nName this moment in the capture. Returns whether there is one."),
         method(c"allocators", counting::py_allocators, c"allocators()\n--\n\nThe allocators of the three domains, as bytes for set_allocators()."),
         method(c"set_allocators", counting::py_set_allocators, c"set_allocators(allocators)\n--\n\nPut back what allocators() gave, hooks that came later left out."),
         method(c"capture_report", reports::py_capture_report, c"capture_report(descriptors, query, columns, color, progress)\n--\n\nA report of captures, and what is wrong with them, as JSON."),

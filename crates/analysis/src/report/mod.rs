@@ -52,6 +52,11 @@ impl Default for Style {
     }
 }
 
+/// `1.5 GiB`, `2 GiB`, `512 MiB`: a size in words, for one who chose it.
+pub fn size(size_bytes: u64) -> String {
+    bytes(size_bytes).replace(quantity::GLUE, " ").replace(".0 ", " ")
+}
+
 /// Renders the report of one process, ending in a newline.
 pub fn render(status: &Status, style: Style) -> String {
     let mut page = Page::new(style);
