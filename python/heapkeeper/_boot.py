@@ -49,16 +49,21 @@ def _follow(settings):
 
         _exit.register(settings)
     _install_collector(settings)
-    if settings.output is not None and reason is None:
+    if reason is None and _asks_for_threads(settings):
         from heapkeeper import _capture
 
-        reason = _capture.begin(settings.output)
-        if reason is not None:
-            _complain(f"no capture: {reason}")
+        for what, why in _capture.begin(settings):
+            _complain(f"{what}: {why}")
     if settings.as_tracemalloc:
         from heapkeeper import tracemalloc
 
         tracemalloc.replace()
+
+
+def _asks_for_threads(settings):
+    """Whether the settings ask for a capture, a watch over the heap or a socket."""
+    asked = (settings.output, settings.at_heap, settings.on_limit, settings.socket)
+    return settings.allocator == "heapkeeper" and any(value is not None for value in asked)
 
 
 def _install_collector(settings):

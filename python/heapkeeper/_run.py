@@ -37,6 +37,11 @@ options:
   -o, --output FILE write a capture, for `heapkeeper report`; %p in the name is the pid. Python processes that
                     the program starts write one each, with their pid in the name.       (default: none)
   -f, --force       overwrite FILE
+  --at-heap SIZE    when the heap of a process holds so much, write its state at once, marked in the capture;
+                    where none is being written, one begins: heapkeeper-PROGRAM.PID.hk   (default: none)
+  --on-limit capture
+                    the same when memory is refused, at --max-heap or by the system      (default: none)
+  --socket PATH     answer on a unix socket, for `heapkeeper control`; %p in the name is the pid
   --as-tracemalloc  `import tracemalloc` gives heapkeeper.tracemalloc: the same interface, much faster
   --json            the report as one JSON object
   -q, --quiet       no report
@@ -120,6 +125,10 @@ def _read(arguments):
     if quiet and settings.json:
         raise SettingsError("-q and --json contradict each other")
     settings.report = None if quiet else os.getpid()
+    if settings.profile == "off" or settings.allocator == "cpython":
+        for option, value in (("--at-heap", settings.at_heap), ("--on-limit", settings.on_limit)):
+            if value is not None:
+                raise SettingsError(f"{option}: a capture needs our heap and a profile")
     if settings.output is not None:
         _make_room(settings, force)
     return settings, rest
@@ -150,6 +159,9 @@ _VALUES = {
     "--allocator": ("allocator", lambda value: _settings.choice(value, _settings.ALLOCATORS)),
     "--gc": ("gc", lambda value: _settings.choice(value, _settings.COLLECTORS)),
     "--max-heap": ("max_heap", _settings.heap_limit),
+    "--at-heap": ("at_heap", _settings.positive_size),
+    "--on-limit": ("on_limit", lambda value: _settings.choice(value, _settings.ON_LIMIT)),
+    "--socket": ("socket", _settings.socket),
     "--output": ("output", _settings.output),
     "-o": ("output", _settings.output),
 }

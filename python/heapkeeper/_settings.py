@@ -11,6 +11,9 @@
                | "seed=" N                          of the sampler, default random
                | "as-tracemalloc"                   `import tracemalloc` gives heapkeeper.tracemalloc
                | "output=" PATH                     write a capture; %p is the pid, PATH holds no comma
+               | "at-heap=" SIZE                    mark the capture when the heap holds so much; begin one if there is none
+               | "on-limit=capture"                 the same when memory is refused: at max-heap, or by the system
+               | "socket=" PATH                     answer on a unix socket; %p is the pid, PATH holds no comma
                | "log=" PATH                        a line for each process that comes along; PATH holds no comma
     SIZE       = a number and a unit of 1024s: 4096, 512K, 64M, 64MiB, 1.5G
 
@@ -23,11 +26,15 @@ from heapkeeper import SettingsError
 PROFILES = ("sample", "exact", "off")
 ALLOCATORS = ("heapkeeper", "cpython")
 COLLECTORS = ("heapkeeper", "cpython", "verify")
+ON_LIMIT = ("capture",)
 DEFAULT_SAMPLE_BYTES = 512 * 1024
 EXACT_SAMPLE_BYTES = 64 * 1024
 
 # An interpreter that has just started needs 0.8 MiB (3.12): less would kill the program before its first line.
 MIN_HEAP_LIMIT_BYTES = 8 * 2**20
+
+# Linux's sockaddr_un has room for so many.
+MAX_SOCKET_BYTES = 107
 
 # The value of Settings.report that stands for every process; a positive one is a pid.
 EVERY_PROCESS = 0
@@ -43,16 +50,19 @@ class Settings:
     __slots__ = (
         "allocator",
         "as_tracemalloc",
+        "at_heap",
         "gc",
         "json",
         "log",
         "max_heap",
         "on",
+        "on_limit",
         "output",
         "profile",
         "report",
         "sample_bytes",
         "seed",
+        "socket",
     )
 
     def __init__(self):
@@ -68,6 +78,9 @@ class Settings:
         self.log = None
         self.output = None
         self.as_tracemalloc = False
+        self.at_heap = None
+        self.on_limit = None
+        self.socket = None
 
     def __eq__(self, other):
         return all(getattr(self, name) == getattr(other, name) for name in self.__slots__)
@@ -121,8 +134,20 @@ def choice(value, choices):
 
 def output(text):
     """The path of a capture, made absolute. Raises SettingsError."""
+    return _path(text, "a capture")
+
+
+def socket(text):
+    """The path of a socket, made absolute. Raises SettingsError."""
+    path = _path(text, "a socket")
+    if len(path.encode(errors="surrogateescape")) > MAX_SOCKET_BYTES:
+        raise SettingsError(f"{path!r} cannot be a socket's name: it has more than {MAX_SOCKET_BYTES} bytes")
+    return path
+
+
+def _path(text, what):
     if not text or "," in text:
-        raise SettingsError(f"{text!r} cannot be a capture's name: it is empty or holds a comma")
+        raise SettingsError(f"{text!r} cannot be {what}'s name: it is empty or holds a comma")
     import os
 
     return os.path.abspath(text)
@@ -155,6 +180,12 @@ def _parse_item(settings, item):
         settings.log = value
     elif key == "output" and value:
         settings.output = value
+    elif key == "socket" and value:
+        settings.socket = _in_item(item, socket, value)
+    elif key == "at-heap":
+        settings.at_heap = _in_item(item, positive_size, value)
+    elif key == "on-limit":
+        settings.on_limit = _in_item(item, choice, value, ON_LIMIT)
     elif key == "profile":
         settings.profile = _in_item(item, choice, value, PROFILES)
     elif key == "allocator":
@@ -169,7 +200,7 @@ def _parse_item(settings, item):
         settings.seed = _in_item(item, seed, value)
     else:
         raise SettingsError(
-            f"{item!r} is none of 1, 0, profile=, sample-bytes=, max-heap=, allocator=, gc=, report, json, seed=, log=, output="
+            f"{item!r} is none of 1, 0, profile=, sample-bytes=, max-heap=, allocator=, gc=, report, json, seed=, log=, output=, at-heap=, on-limit=, socket=, as-tracemalloc"
         )
 
 
@@ -211,6 +242,12 @@ def compose(settings):
         items.append(f"log={settings.log}")
     if settings.output is not None:
         items.append(f"output={settings.output}")
+    if settings.at_heap is not None:
+        items.append(f"at-heap={settings.at_heap}")
+    if settings.on_limit is not None:
+        items.append(f"on-limit={settings.on_limit}")
+    if settings.socket is not None:
+        items.append(f"socket={settings.socket}")
     if settings.as_tracemalloc:
         items.append("as-tracemalloc")
     return ",".join(items) or "on"

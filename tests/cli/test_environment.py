@@ -111,6 +111,13 @@ BAD += [
     "output=",
     "output=/a,b.hk",
     "as-tracemalloc=1",
+    "at-heap",
+    "at-heap=0",
+    "at-heap=much",
+    "on-limit",
+    "on-limit=stop",
+    "socket=",
+    "socket=/" + "x" * 107,
 ]
 BAD += ["json=1", "on=1", "report,", ",", "report,,json", " report", "off,report", "Report"]
 
@@ -146,6 +153,9 @@ def test_compose_is_the_inverse_of_parse():
         settings.seed = draw([None, 1, 2**64 - 1])
         settings.log = draw([None, "x", "/a=b/ c"])
         settings.output = draw([None, "/x.hk", "/a=b/ %p%p.hk", "/é/\udcff"])
+        settings.at_heap = draw([None, 1, 2**30])
+        settings.on_limit = draw([None, *_settings.ON_LIMIT])
+        settings.socket = draw([None, "/run/a=b %p.sock"])
         settings.as_tracemalloc = draw([False, True])
         assert _settings.parse(_settings.compose(settings)) == settings
 
