@@ -8,6 +8,7 @@ PYTEST_DONT_REWRITE: with HEAPKEEPER we are imported before pytest, which would 
 """
 
 __all__ = [
+    "CaptureError",
     "HeapkeeperError",
     "NotInstalledError",
     "SettingsError",
@@ -33,6 +34,10 @@ class SettingsError(HeapkeeperError, ValueError):
 
 class NotInstalledError(HeapkeeperError, RuntimeError):
     """The call needs our heap, and this process runs on CPython's allocator."""
+
+
+class CaptureError(HeapkeeperError, RuntimeError):
+    """A capture cannot be written."""
 
 
 def install(*, profile="sample", sample_bytes=512 * 1024, max_heap=None, seed=None, gc=None):

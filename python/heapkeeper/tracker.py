@@ -2,9 +2,12 @@
 
 Trackers nest and overlap. The heap keeps one peak a process, so whoever lowers it hands what it was to the trackers that
 are open: for each, peak = max(what it was handed, the heap's peak) - what was live when it began.
+
+A process writes one capture at a time, so of the trackers that are open at the same time one may have a path.
 """
 
 import _thread
+import os
 from array import array
 from typing import NamedTuple
 
@@ -21,7 +24,7 @@ _FIGURES = {
 }
 
 # What is allocated here is in no site.
-_OUR_FILES = (__file__, _exact.__file__)
+_OUR_FILES = (__file__, _exact.__file__, os.path.join(os.path.dirname(__file__), "_capture.py"))
 
 # Places in Tracker._start.
 _LIVE, _TOTAL, _TOTAL_BLOCKS = range(3)
@@ -51,15 +54,23 @@ class Site(NamedTuple):
 class Tracker:
     """Counts what is allocated between the beginning and the end of a `with` block, by all threads, to the byte.
 
+    path: where a capture of the block is written, for ``heapkeeper report``; %p in it is the pid. **None**: there is none.
+    It holds what all threads allocate while the block runs; processes that are forked meanwhile are not in it.
+    overwrite: whether a file of that name is replaced; **no**.
     max_frames: innermost frames of a stack that `sites` tells, **16**; if somebody counts already, theirs.
 
     peak_bytes, live_bytes, allocated_bytes, allocated_blocks tell of the moment they are read until the block ends, and of
     its end from then on. A Tracker may be used again, from the start.
 
-    Raises NotInstalledError, when it begins, where this interpreter cannot be served.
+    Raises, when it begins, NotInstalledError where this interpreter cannot be served; and with a path CaptureError where the
+    capture cannot be written, or one is being written already.
     """
 
-    def __init__(self, max_frames=_exact.FRAMES):
+    def __init__(self, path=None, *, overwrite=False, max_frames=_exact.FRAMES):
+        # Absolute: the program may leave the folder before the block begins.
+        self._path = None if path is None else os.path.abspath(os.fspath(path))
+        self._overwrite = overwrite
+        self._capture = None
         self._max_frames = max_frames
         self._result = None
         self._begun = False
@@ -82,6 +93,13 @@ class Tracker:
             _open.append(self)
             self._begun = True
             _native.exact_reset_peak()
+            if self._path is not None:
+                try:
+                    self._begin_capture()
+                except BaseException:
+                    self._close()
+                    _exact.end()
+                    raise
         # Last, when nothing is left to be freed, and into what is there already: all that follows counts.
         start = self._start
         start[_LIVE], _, _, start[_TOTAL], start[_TOTAL_BLOCKS] = _native.exact_usage()
@@ -90,11 +108,39 @@ class Tracker:
     def __exit__(self, *_):
         with _lock:
             usage = self._usage()
+            if self._capture is not None:
+                # Another one by now, if somebody ended ours.
+                if self._capture == self._native.capture_path():
+                    self._native.capture_stop()
+                self._capture = None
             rows = self._native.exact_sites()
             self._result = usage, {moment: self._sites(rows, moment) for moment in _FIGURES}
-            _open[:] = [tracker for tracker in _open if tracker is not self]
-            self._begun = False
+            self._close()
         _exact.end()
+
+    def _close(self):
+        _open[:] = [tracker for tracker in _open if tracker is not self]
+        self._begun = False
+
+    def _begin_capture(self):
+        from heapkeeper import CaptureError, _capture, _interpreter
+
+        path = self._path.replace("%p", str(os.getpid()))
+        written = self._native.capture_path()
+        if written is not None:
+            raise CaptureError(f"a capture is being written already, to {written}")
+        if self._overwrite:
+            try:
+                os.unlink(path)
+            except FileNotFoundError:
+                pass
+            except OSError as error:
+                raise CaptureError(f"{path}: {error.strerror}") from None
+        _capture.end_at_exit()
+        reason = self._native.capture_start(path, _interpreter.program())
+        if reason is not None:
+            raise CaptureError(reason)
+        self._capture = path
 
     @property
     def peak_bytes(self):
@@ -169,6 +215,9 @@ def _hand_over_peak(native):
     peak = native.exact_usage()[1]
     outdone = [tracker for tracker in _open if peak > tracker._handed_bytes]
     if outdone:
+        # The capture has a tick with that peak, too.
+        if any(tracker._capture is not None for tracker in outdone):
+            native.capture_write()
         rows = native.exact_sites()
         for tracker in outdone:
             tracker._handed_bytes = peak

@@ -1,3 +1,4 @@
+import os
 from typing import Literal, NamedTuple
 
 class Frame(NamedTuple):
@@ -12,7 +13,9 @@ class Site(NamedTuple):
     blocks: int
 
 class Tracker:
-    def __init__(self, max_frames: int = 16) -> None: ...
+    def __init__(
+        self, path: str | os.PathLike[str] | None = None, *, overwrite: bool = False, max_frames: int = 16
+    ) -> None: ...
     def __enter__(self) -> Tracker: ...
     def __exit__(self, *exception: object) -> None: ...
     @property
