@@ -13,6 +13,7 @@ usage: heapkeeper run [options] SCRIPT [ARG ...] | -m MODULE | -c CODE
        heapkeeper diff [options] BEFORE AFTER
        heapkeeper export --to FORMAT [options] FILE ...
        heapkeeper leak [options] MODULE:CALLABLE
+       heapkeeper control PID|SOCKET status|start|stop|mark|fetch
 
 Python's memory manager in Rust: runs a program on its heap and says where the memory went.
 
@@ -23,6 +24,7 @@ verbs:
   diff          what grew and what shrank, from one capture to another
   export        what a capture holds, for pprof, speedscope, flamegraph.pl or as Parquet
   leak          call a function again and again; says what grows a call, from which line
+  control       ask a running process for its state; start, stop, mark and fetch captures
 
 options:
   -h, --help    show this help
@@ -62,6 +64,10 @@ def main():
         from heapkeeper import _leak
 
         sys.exit(_leak.main(arguments[1:]))
+    if verb == "control":
+        from heapkeeper import _control
+
+        sys.exit(_control.main(arguments[1:]))
     if verb in ("-h", "--help"):
         print(_HELP, end="")
     elif verb == "--version":
