@@ -90,8 +90,11 @@ if allocator["name"] != "heapkeeper":
 """
 
 
+@dataclass(frozen=True)
 class Run:
     """Runs a program and holds what came of it."""
+
+    python: str = sys.executable
 
     def __call__(
         self,
@@ -115,7 +118,7 @@ class Run:
         if check_heap and heapkeeper is not None:
             code = ON_OUR_HEAP + code
         answer = subprocess.run(
-            [sys.executable, *flags, "-c", code, *arguments],
+            [self.python, *flags, "-c", code, *arguments],
             env=variables,
             capture_output=True,
             text=True,

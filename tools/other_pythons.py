@@ -23,6 +23,7 @@ FOLDERS = (
     "tests/jupyter",
     "tests/leak",
     "tests/memory_profiler",
+    "tests/numpy_buffers",
     "tests/production",
     "tests/pytest_plugin",
     "tests/tracker",

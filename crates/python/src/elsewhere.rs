@@ -68,11 +68,10 @@ pub fn original(domain: Domain) -> &'static Allocator {
 /// Our heap has no block: at the limit that is the answer, else CPython's allocator may have one.
 #[cold]
 pub fn alloc(domain: Domain, bytes: usize, zeroed: bool) -> *mut c_void {
-    let limited = hosts::range().is_some_and(|range| range.stats().limit_bytes != usize::MAX);
     let original = original(domain);
     // SAFETY: the original allocator, called as PEP 445 says.
     let block = unsafe {
-        match (limited, zeroed) {
+        match (hosts::is_limited(), zeroed) {
             (true, _) => return ptr::null_mut(),
             (_, true) => original.calloc.map_or(ptr::null_mut(), |calloc| calloc(original.ctx, 1, bytes)),
             (_, false) => original.malloc.map_or(ptr::null_mut(), |malloc| malloc(original.ctx, bytes)),

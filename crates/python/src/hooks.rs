@@ -77,7 +77,7 @@ unsafe fn with_any_heap<R>(work: impl Fn(&mut Heap, Option<Caller>) -> R) -> R {
 /// # Safety
 /// `block` is a new block for `bytes` bytes of the heap that serves the caller, or null.
 #[inline(always)]
-unsafe fn counted(caller: Option<Caller>, block: *mut u8, bytes: usize) -> *mut u8 {
+pub unsafe fn counted(caller: Option<Caller>, block: *mut u8, bytes: usize) -> *mut u8 {
     if let Some(caller) = caller {
         // SAFETY: by the caller's word.
         unsafe { exact::allocated(caller, block, bytes) };
@@ -105,7 +105,7 @@ pub unsafe fn free_in(heap: &mut Heap, caller: Option<Caller>, block: *mut u8) -
 /// # Safety
 /// `block` is a live block; `heap` serves the caller.
 #[inline(always)]
-unsafe fn resize_in(heap: &mut Heap, caller: Option<Caller>, block: *mut u8, bytes: usize) -> Option<*mut u8> {
+pub unsafe fn resize_in(heap: &mut Heap, caller: Option<Caller>, block: *mut u8, bytes: usize) -> Option<*mut u8> {
     if !heap.owns(block) {
         return None;
     }

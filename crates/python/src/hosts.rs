@@ -119,6 +119,11 @@ pub fn range() -> Option<&'static Range> {
     RANGE.get().copied()
 }
 
+/// Whether there is a hard limit over all heaps.
+pub fn is_limited() -> bool {
+    range().is_some_and(|range| range.stats().limit_bytes != usize::MAX)
+}
+
 /// The main interpreter's heap.
 ///
 /// # Safety

@@ -19,6 +19,9 @@
 //! second took it for the one to put back. Then raw memory is libc's from there on, out of our figures, and nothing else
 //! happens: what we had handed out still comes back through here. hosts.rs asks [`default_is_in`].
 //!
+//! Its slots for `dlsym` lead to us as well, where it has any: CPython looks an extension module's entry up by that name, with
+//! the GIL held. That is when NumPy is looked for (numpy.rs). The call itself goes on as it is.
+//!
 //! - Ours call whatever was in the slots before: another malloc that was preloaded, or a tool's. In an executable at a fixed
 //!   address `free` may *be* an entry of its table, for every library in the process and for us: to call it by name would
 //!   come back here. It also means that callers are not the interpreter alone.
@@ -44,7 +47,7 @@ use goblin::elf64::sym::Sym;
 use pyo3_ffi as ffi;
 
 use crate::elsewhere::{self, Allocator, Domain};
-use crate::{hooks, hosts, interpreter};
+use crate::{hooks, hosts, interpreter, numpy};
 
 /// The relocations of a slot that holds the address of an imported function.
 #[cfg(target_arch = "x86_64")]
@@ -63,6 +66,30 @@ struct Import {
 
 static FREE: Import = Import { name: c"free", original: AtomicPtr::new(ptr::null_mut()) };
 static REALLOC: Import = Import { name: c"realloc", original: AtomicPtr::new(ptr::null_mut()) };
+static DLSYM: Import = Import { name: c"dlsym", original: AtomicPtr::new(ptr::null_mut()) };
+
+impl Import {
+    /// Put `ours` into its slots, and add these with what was there to `patched`.
+    fn replace(&self, image: &Image, ours: *mut c_void, patched: &mut Vec<Patched>) -> Result<(), String> {
+        let slots = image.slots(self.name);
+        // SAFETY: slots of a loaded image are readable.
+        let values = slots.iter().map(|slot| unsafe { slot.read_volatile() });
+        // What lies in the image itself leads to another slot of it, or to the loader.
+        let is_original = |value: &*mut c_void| !value.is_null() && *value != ours && !interpreter::in_image(*value);
+        let original = values.into_iter().find(is_original).ok_or("it imports them from no other library")?;
+        self.original.store(original, Release);
+        for slot in slots {
+            // SAFETY: as above; `ours` does what the original does, which it calls.
+            let (before, written) = unsafe { (slot.read_volatile(), image.write(slot, ours)) };
+            written.map_err(|error| error.to_string())?;
+            patched.push((slot, before));
+        }
+        Ok(())
+    }
+}
+
+/// A slot, and what was in it.
+type Patched = (*mut *mut c_void, *mut c_void);
 
 /// Whether ours are in the slots, for good.
 static REPLACED: AtomicBool = AtomicBool::new(false);
@@ -87,24 +114,9 @@ pub fn replace(raw: &Allocator) -> Result<(), String> {
     let image = Image::of(free).ok_or_else(|| failed("its image has no dynamic section that can be read"))?;
     let mut patched = Vec::new();
     for (import, ours) in [(&FREE, free_or_pass as *mut c_void), (&REALLOC, realloc_or_pass as *mut c_void)] {
-        let slots = image.slots(import.name);
-        // SAFETY: slots of a loaded image are readable.
-        let values = slots.iter().map(|slot| unsafe { slot.read_volatile() });
-        // What lies in the image itself leads to another slot of it, or to the loader.
-        let is_original = |value: &*mut c_void| !value.is_null() && *value != ours && !interpreter::in_image(*value);
-        let Some(original) = values.into_iter().find(is_original) else {
+        if let Err(reason) = import.replace(&image, ours, &mut patched) {
             undo(&image, &patched);
-            return Err(failed("it imports them from no other library"));
-        };
-        import.original.store(original, Release);
-        for slot in slots {
-            // SAFETY: as above; `ours` does what the original does, which it calls.
-            let (before, written) = unsafe { (slot.read_volatile(), image.write(slot, ours)) };
-            if let Err(error) = written {
-                undo(&image, &patched);
-                return Err(failed(&error.to_string()));
-            }
-            patched.push((slot, before));
+            return Err(failed(&reason));
         }
     }
     if !is_seen(raw) {
@@ -112,11 +124,15 @@ pub fn replace(raw: &Allocator) -> Result<(), String> {
         return Err(failed("they do not go through its tables"));
     }
     REPLACED.store(true, Relaxed);
+    patched.clear();
+    if DLSYM.replace(&image, dlsym_after_look as *mut c_void, &mut patched).is_err() {
+        undo(&image, &patched); // Then NumPy is found when somebody asks for our state.
+    }
     Ok(())
 }
 
 /// Put back what was in the slots.
-fn undo(image: &Image, patched: &[(*mut *mut c_void, *mut c_void)]) {
+fn undo(image: &Image, patched: &[Patched]) {
     // The last first: a slot may be listed twice. Threads may still be in ours, so what these call stays noted.
     for (slot, before) in patched.iter().rev() {
         // SAFETY: what the loader or another tool had there. Where that fails, ours stay in, and pass all on.
@@ -199,6 +215,22 @@ unsafe extern "C" fn realloc_or_pass(block: *mut c_void, bytes: usize) -> *mut c
         let realloc: unsafe extern "C" fn(*mut c_void, usize) -> *mut c_void =
             std::mem::transmute(REALLOC.original.load(Relaxed));
         realloc(block, bytes)
+    }
+}
+
+/// What the image calls for `dlsym`.
+///
+/// # Safety
+/// As for C's `dlsym`.
+unsafe extern "C" fn dlsym_after_look(library: *mut c_void, name: *const c_char) -> *mut c_void {
+    // SAFETY: a string, by the type of C's `dlsym`, whose original was stored.
+    unsafe {
+        if !name.is_null() && CStr::from_ptr(name).to_bytes().starts_with(b"PyInit_") {
+            numpy::look();
+        }
+        let dlsym: unsafe extern "C" fn(*mut c_void, *const c_char) -> *mut c_void =
+            std::mem::transmute(DLSYM.original.load(Relaxed));
+        dlsym(library, name)
     }
 }
 

@@ -17,7 +17,7 @@ use std::sync::atomic::{Ordering::SeqCst, fence};
 use pyo3_ffi as ffi;
 
 use crate::elsewhere::{self, Allocator, DOMAINS, Domain};
-use crate::{answers, fork, hooks, hosts, imports, interpreter, layout, profile, standard_error, watch};
+use crate::{answers, fork, hooks, hosts, imports, interpreter, layout, numpy, profile, standard_error, watch};
 
 /// Where a domain's innermost allocator is written down.
 enum Seat {
@@ -62,6 +62,7 @@ pub fn install(sample_bytes: u64, max_heap_bytes: usize, seed: u64) -> Result<()
         }
     }
     answers::install();
+    numpy::look();
     Ok(())
 }
 

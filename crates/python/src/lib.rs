@@ -5,7 +5,8 @@
 //! hooks.rs       the hooks: what the interpreter calls for every block. **The hot path.**
 //! hosts.rs       which heap serves whom: main interpreter, raw domain, interpreters of their own
 //! elsewhere.rs   blocks that are not the calling heap's: CPython's own, other heaps'
-//! imports.rs     the interpreter's own calls of libc's free and realloc, which may get blocks of ours
+//! imports.rs     the interpreter's own calls of libc's free and realloc, which may get blocks of ours, and of dlsym
+//! numpy.rs       the data of NumPy's arrays, through NumPy's own handler (NEP 49)
 //! fork.rs        locks held across fork
 //! profile/       the sampler's observer and what it found; frames.rs reads the Python stack
 //! layout.rs      facts of the interpreter built for, checked against the one found; versions/ has a file for each
@@ -44,6 +45,7 @@ mod install;
 mod interpreter;
 mod layout;
 mod module;
+mod numpy;
 mod place;
 mod process;
 mod profile;

@@ -7,7 +7,7 @@ use heapkeeper_heap::{HeapStats, SizeClass, monotonic_ms};
 use heapkeeper_record::{AllocatorStatus, ClassStatus, CollectorStatus, HeapStatus, ProcessStatus, Status};
 use pyo3_ffi as ffi;
 
-use crate::{collect, hosts, process, profile};
+use crate::{collect, hosts, numpy, process, profile};
 
 /// Sites listed at the peak and at the end.
 const TOP_SITES: usize = 20;
@@ -27,6 +27,7 @@ fn seconds_since_install(at_ms: u64) -> f64 {
 
 /// The record now. The GIL is held.
 pub fn status(program: String, [reason, collector_reason]: [Option<String>; 2]) -> Status {
+    numpy::look();
     // First the sites: to resolve them allocates, which should not show in the figures twice.
     let profile =
         (profile::is_on() || profile::exact::is_on()).then(|| profile::status(TOP_SITES, seconds_since_install));
@@ -40,6 +41,7 @@ pub fn status(program: String, [reason, collector_reason]: [Option<String>; 2]) 
         allocator: AllocatorStatus {
             name: if hosts::range().is_some() { "heapkeeper" } else { "cpython" }.to_owned(),
             reason,
+            numpy: numpy::reason(),
         },
         heap,
         process,

@@ -36,6 +36,9 @@ pub struct AllocatorStatus {
     pub name: String,
     /// Why the allocator stayed CPython's, in one line.
     pub reason: Option<String>,
+    /// Why the data of NumPy's arrays stays outside our heap although it serves the rest, in one line.
+    #[serde(default)]
+    pub numpy: Option<String>,
 }
 
 /// Our heap: what the tiers hold.

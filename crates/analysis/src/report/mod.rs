@@ -65,6 +65,10 @@ pub fn render(status: &Status, style: Style) -> String {
         page.wrap(note, 0);
     }
     page.wrap(summary(status), 0);
+    if let Some(reason) = &status.allocator.numpy {
+        let note = Line::new().with(Role::Warning, "The data of NumPy's arrays is outside our heap");
+        page.wrap(note.plain(format!(": {}.", reason.trim_end_matches('.'))), 0);
+    }
     let names = ShortNames::new(frames(status).map(|frame| frame.file.as_str()));
     match &status.profile {
         None if serves(status) => page.wrap(

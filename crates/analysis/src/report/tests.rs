@@ -77,7 +77,7 @@ pub(super) fn typical() -> Status {
         version: "0.1.0".into(),
         pid: 4711,
         elapsed_s: 12.4,
-        allocator: AllocatorStatus { name: "heapkeeper".into(), reason: None },
+        allocator: AllocatorStatus { name: "heapkeeper".into(), reason: None, numpy: None },
         heap: HeapStatus {
             live_bytes: 92 * MIB,
             live_blocks: 812_345,
@@ -226,6 +226,7 @@ fn the_allocator_stayed_cpythons() {
     status.allocator = AllocatorStatus {
         name: "cpython".into(),
         reason: Some("this is a free-threaded build, which heapkeeper does not serve yet.".into()),
+        numpy: None,
     };
     status.heap = HeapStatus::default();
     status.profile = None;
@@ -233,6 +234,14 @@ fn the_allocator_stayed_cpythons() {
     insta::assert_snapshot!(plain(&status));
     status.allocator.reason = None;
     assert!(plain(&status).contains("CPython's own allocator served this program.\n"));
+}
+
+#[test]
+fn numpys_buffers_stayed_outside() {
+    let mut status = typical();
+    status.allocator.numpy = Some("NumPy's data-memory handler cannot be changed".into());
+    let note = "The data of NumPy's arrays is outside our heap: NumPy's data-memory handler cannot be changed.";
+    assert!(plain(&status).contains(note));
 }
 
 #[test]
@@ -517,7 +526,7 @@ pub(super) fn any_site() -> impl Strategy<Value = Site> {
 proptest! {
     #[test]
     fn rendering_is_total_and_keeps_to_its_width(
-        texts in prop::array::uniform4(any_text()),
+        texts in prop::array::uniform5(any_text()),
         times in any::<[f64; 3]>(),
         numbers in prop::array::uniform32(any::<u64>()),
         limit in prop::option::of(any::<u64>()),
@@ -528,12 +537,12 @@ proptest! {
         columns in 0usize..300,
         color in any::<bool>(),
     ) {
-        let [program, python, name, reason] = texts;
+        let [program, python, name, reason, numpy] = texts;
         let status = Status {
             program,
             python,
             elapsed_s: times[0],
-            allocator: AllocatorStatus { name, reason: Some(reason) },
+            allocator: AllocatorStatus { name, reason: Some(reason), numpy: Some(numpy) },
             heap: HeapStatus {
                 live_blocks: numbers[0],
                 peak_bytes: numbers[1],

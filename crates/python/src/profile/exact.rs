@@ -25,6 +25,8 @@ use crate::{hosts, interpreter};
 const _: () = assert!(MAX_COUNTED_SITES <= MAX_TAG as usize);
 
 static ON: AtomicBool = AtomicBool::new(false);
+/// NumPy's buffers are in other records, which are added to ours.
+static BUFFERS_ELSEWHERE: AtomicBool = AtomicBool::new(false);
 static LEVEL: Level = Level::new();
 static TAGS: OnceLock<Tags> = OnceLock::new();
 static MAIN: Place = Place(UnsafeCell::new(None));
@@ -111,6 +113,12 @@ impl Keeper {
 #[inline(always)]
 pub fn is_on() -> bool {
     ON.load(Relaxed)
+}
+
+/// Who counts NumPy's buffers, if anybody does.
+#[inline(always)]
+pub fn buffers() -> Option<Caller> {
+    (is_on() && !BUFFERS_ELSEWHERE.load(Relaxed)).then_some(Caller::Raw)
 }
 
 /// # Safety
@@ -312,7 +320,8 @@ pub fn stop() {
     clear(false);
 }
 
-/// Forget everything counted so far, and go on; heapkeeper.tracemalloc counts from here. The GIL is held.
+/// Forget everything counted so far, and go on; heapkeeper.tracemalloc counts from here, with CPython's own records of what
+/// extensions report to it, NumPy's buffers among them. The GIL is held.
 pub fn restart() {
     if is_on() {
         creations::listen_for_tracemalloc();
@@ -327,6 +336,7 @@ fn clear(go_on: bool) {
     let sites = with_state(|state| state.tables.site_count()).unwrap_or(0);
     exclusively(|| {
         hosts::count_exactly(go_on);
+        BUFFERS_ELSEWHERE.store(go_on, Relaxed);
         ON.store(go_on, Relaxed);
         for place in [&MAIN, &RAW, &OWN] {
             // SAFETY: exclusive.
