@@ -149,6 +149,8 @@ unsafe fn find_and_take() -> Option<Result<(), String>> {
         let current = Owned(get_current());
         ffi::PyErr_Clear();
         let is_current = current.0 == capsule;
+        // To try it runs NumPy, which may collect, and so code that imports more: that must not come here again.
+        DONE.store(true, Relaxed);
         Some(take(capsule, attributes, is_current))
     }
 }
