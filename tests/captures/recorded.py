@@ -49,7 +49,7 @@ class Recorded:
     @property
     def ended(self):
         """Whether the process came to its end in an orderly way."""
-        return self.ticks[-1]["last"]
+        return bool(self.ticks) and self.ticks[-1]["last"]
 
     def sum(self, figure, function, line=None, thread=None):
         """A figure of all sites with a function in their stacks, at a line."""

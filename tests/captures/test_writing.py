@@ -49,7 +49,7 @@ def test_full_disk(driver):
     driver.write(
         "program.py",
         HOLD
-        + "for number in range(24):\n    exec(f'def f{number}(): return bytearray(100)')\n    kept.append(eval(f'f{number}()'))\n    time.sleep(0.1)\nprint('right')\n",
+        + "for number in range(24):\n    for each in range(100):\n        exec(f'def f{number}_{each}(): return bytearray(100)')\n        kept.append(eval(f'f{number}_{each}()'))\n    time.sleep(0.1)\nprint('right')\n",
     )
 
     def small():
@@ -61,7 +61,7 @@ def test_full_disk(driver):
     options = ["-q", "--profile", "exact", "-f", "-o", "run.hk", "program.py"]
     assert driver.run(*options, preexec_fn=small).stderr == ""
     # Not the first tick, but not the last.
-    limit_bytes = (driver.folder / "run.hk").stat().st_size - 1000
+    limit_bytes = (driver.folder / "run.hk").stat().st_size // 2
     outcome = driver.run(*options, preexec_fn=small)
     assert (outcome.status, outcome.stdout) == (0, "ready\nright\n")
     assert outcome.stderr.count("\n") == 1
@@ -193,9 +193,11 @@ def test_marks(captured):
     outcome, [capture] = captured("""
 import heapkeeper, time
 assert heapkeeper.mark("first")
+time.sleep(0.3)  # A thread writes the state, and the program does not wait for it.
 kept = bytearray(500_000)
 time.sleep(0.3)
 assert heapkeeper.mark("second: “naïve”")
+time.sleep(0.3)
 del kept
 """)
     assert (outcome.status, outcome.stderr) == (0, "")

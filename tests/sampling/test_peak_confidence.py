@@ -30,7 +30,7 @@ later = [bytes(1000) for _ in range(1000)]
 
 status = heapkeeper.status()["profile"]
 def largest(name):
-    of = [site for site in status[name] if site["frames"] and "hold" in site["frames"][0]["function"]]
+    of = [site for site in status[name] if any(frame["function"] == "hold" for frame in site["frames"])]
     return sum(site["bytes"] for site in of), sum(site["error_bytes"] for site in of)
 print(json.dumps({
     "peak": [status["peak_bytes"], status["peak_error_bytes"]],
