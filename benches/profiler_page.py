@@ -101,14 +101,16 @@ def suite_section(results):
     """Times on pyperformance's benchmarks, their mean, and the mean of their peak sizes."""
     rows = []
     for key in keys_of(results.values()):
+        measured = [result for result in results.values() if result["cases"].get(key)]
         ratios = [figures.cost(result, key) for result in results.values()]
-        of_ours = figures.mean([figures.cost(result, key, OFF) for result in results.values()])
-        sizes = [
-            figures.mean([figures.growth(result, key, "peak_rss_mib", base) for result in results.values()])
-            for base in (PLAIN, OFF)
-        ]
-        means = [f"**{times(figures.mean(ratios))}**", times(of_ours), *map(share, sizes)]
-        rows.append([LABELS[key], *map(times, ratios), *means])
+        costs, sizes = [], []
+        for base in (PLAIN, OFF):
+            costs.append(figures.mean([figures.cost(result, key, base) for result in measured]))
+            sizes.append(figures.mean([figures.growth(result, key, "peak_rss_mib", base) for result in measured]))
+        of = "" if len(measured) == len(results) else f", of {len(measured)}"
+        rows.append(
+            [LABELS[key], *map(times, ratios), f"**{times(costs[0])}**{of}", times(costs[1]), *map(share, sizes)]
+        )
     head = ["times as long", *map(code, results), "mean", "of ours", "mean of peak RSS", "of ours"]
     return ["### pyperformance", table(head, rows)] if rows else []
 

@@ -120,6 +120,9 @@ def test_the_tables_say_what_each_profiler_costs(record):
     assert "| heapkeeper, `--profile exact` | 1.20× | 1.40× | **1.30×** | – | 100 % | – |" in text
     assert "| memray | 73.4 MB | – | – |" in text
     assert "| heapkeeper, `--profile exact` | 1.2727× | 1.4000× |" in text
+    results(record)["mako"]["cases"].pop("exact")
+    text = profiler_page.page(record)
+    assert "| heapkeeper, `--profile exact` | 1.20× | – | **1.20×**, of 1 | – | 100 % | – |" in text
 
 
 def test_who_did_not_run_is_named_with_the_reason(record):
