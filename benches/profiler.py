@@ -223,7 +223,10 @@ def counted_entrants(installed, scratch):
     return {
         **instructions.entrants(installed),
         "exact": ("heapkeeper, `--profile exact`", ours(profile="exact", seed=1)),
-        "capture": ("the same, `-o FILE`", ours(profile="exact", seed=1, output=scratch / "counted-%p.hk")),
+        "capture": (
+            "heapkeeper, `--profile exact -o FILE`",
+            ours(profile="exact", seed=1, output=scratch / "counted-%p.hk"),
+        ),
     }
 
 
@@ -249,7 +252,8 @@ def added(earlier, later):
 
     keys = [*earlier["cases"], *(key for key in later["cases"] if key not in earlier["cases"])]
     cases = {key: joined(earlier["cases"].get(key), later["cases"].get(key)) for key in keys}
-    return {**later, "cases": cases, "missing": {**earlier["missing"], **later["missing"]}}
+    failed = {key: reason for key, reason in earlier["missing"].items() if key not in later["cases"]}
+    return {**later, "cases": cases, "missing": {**failed, **later["missing"]}}
 
 
 def with_earlier(part, earlier):

@@ -51,7 +51,7 @@ def page(record):
     blocks, machines = [INTRODUCTION], {}
     for name, entry in measured.items():
         results = {workload: part["result"] for workload, part in entry["parts"].items()}
-        runs, *tables = provenance.of_parts(entry["parts"])
+        runs, *tables = provenance.of_parts({name: as_shown(part) for name, part in entry["parts"].items()})
         machines.update(dict.fromkeys(tables))
         blocks += [
             f"## Profilers under {name}",
@@ -67,6 +67,11 @@ def page(record):
         ]
     blocks += [METHOD, "## Machine of the profilers' figures", *machines]
     return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def as_shown(part):
+    """A part of the record whose command does not say what else was measured in the same go."""
+    return {**part, "command": part["command"].partition(" --workloads")[0]}
 
 
 def keys_of(results):
@@ -148,5 +153,7 @@ def remarks(results):
             key: entrant["missing"] for key, entrant in result.get("entrants", {}).items() if entrant["missing"]
         }
         for key, reason in missing.items():
-            found.setdefault((LABELS.get(key) or COUNTED.get(key, key), reason), []).append(code(name))
-    return [f"- *{label}*: {reason} ({listed(names)})." for (label, reason), names in found.items()]
+            label = LABELS.get(key) or COUNTED.get(key, key)
+            labels, names = found.setdefault(reason, ({}, {}))
+            labels[f"*{label}*"] = names[code(name)] = None
+    return [f"- {listed([*labels])}: {reason} ({listed([*names])})." for reason, (labels, names) in found.items()]

@@ -135,7 +135,12 @@ def profilers(installed, folder):
         Rival("off", "heapkeeper, `--profile off`", launcher=(*run, "off"), **ours),
         Rival("sample", "heapkeeper, `--profile sample`", launcher=(*run, "sample"), **ours),
         Rival("exact", "heapkeeper, `--profile exact`", launcher=(*run, "exact"), **ours),
-        Rival("capture", "the same, `-o FILE`", **writes("ours.hk", (*run, "exact", "--force", "-o")), **ours),
+        Rival(
+            "capture",
+            "heapkeeper, `--profile exact -o FILE`",
+            **writes("ours.hk", (*run, "exact", "--force", "-o")),
+            **ours,
+        ),
         Rival("tracemalloc-1", "tracemalloc, 1 frame", "pymalloc", launcher=("-X", "tracemalloc=1")),
         Rival("tracemalloc-25", "tracemalloc, 25 frames", "pymalloc", launcher=("-X", "tracemalloc=25")),
         Rival("memray", "memray", "pymalloc", **writes("memray.bin", memray)),

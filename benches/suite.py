@@ -123,8 +123,7 @@ class Suite:
             process.communicate()
             raise timing.RunFailed(f"no end after {TIMEOUT_S} s") from None
         if process.returncode != 0 or not record.exists():
-            lines = errors.decode(errors="replace").strip().splitlines()
-            raise timing.RunFailed(f"exit status {process.returncode}" + (f": {lines[-1]}" if lines else ""))
+            raise timing.RunFailed(timing.ending(process.returncode, errors.decode(errors="replace")))
         return process.pid, json.loads(record.read_text())
 
     def calibrated_loops(self, benchmark, rival):

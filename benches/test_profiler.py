@@ -153,6 +153,19 @@ def test_rounds_are_added_to_those_kept_and_who_was_in_one_only_has_no_figure_in
     assert figures.cost(both, "memray", "exact") is None
 
 
+def test_who_failed_once_and_ran_later_has_figures_and_no_reason():
+    kept = {**workload(plain=ran(1.0)), "missing": {"scalene": "no end after 90 s", "memray": "exit status 1"}}
+    later = {**workload(plain=ran(1.0), scalene=ran(1.2)), "rounds": 6}
+    assert profiler.added(kept, later)["missing"] == {"memray": "exit status 1"}
+
+
+def test_the_error_of_a_process_is_told_from_what_it_says_after():
+    said = "Traceback\n  line\nRuntimeError: Unexpected\nTo view: elsewhere\n"
+    assert timing.ending(1, said) == "exit status 1: RuntimeError: Unexpected"
+    assert timing.ending(-9, "one\ntwo\n") == "exit status -9: two"
+    assert timing.ending(3, "") == "exit status 3"
+
+
 def test_how_disturbed_added_rounds_were_is_that_of_all_of_them(provenance):
     quiet = provenance("python benches/profiler.py", {}, duration_s=30.0)
     loud = {**provenance("python benches/profiler.py --add", {}, duration_s=10.0)}

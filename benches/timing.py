@@ -7,6 +7,7 @@ falls on all of them. Within a round all share one hash seed, so that they fill 
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -32,9 +33,15 @@ def output_of(command, environment):
     """What a measured process printed. Raises `RunFailed` with the end of its stderr."""
     done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT_S)
     if done.returncode != 0:
-        lines = done.stderr.decode(errors="replace").strip().splitlines()
-        raise RunFailed(f"exit status {done.returncode}" + (f": {lines[-1]}" if lines else ""))
+        raise RunFailed(ending(done.returncode, done.stderr.decode(errors="replace")))
     return done.stdout.decode()
+
+
+def ending(status, errors):
+    """How a process ended: its status, and of what it said the error, or the last line."""
+    lines = errors.strip().splitlines()
+    named = [line for line in lines if re.match(r"\w+(Error|Exception)\b", line)]
+    return f"exit status {status}" + (f": {(named or lines)[-1]}" if lines else "")
 
 
 def interleaved(title, missing, rounds, run, shown, once=(), first=0):
