@@ -5,6 +5,7 @@ import pytest
 LIVE = """\
 import gc
 import numpy as np
+import numpy.random
 
 def live_bytes():
     gc.collect()

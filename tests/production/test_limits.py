@@ -36,7 +36,8 @@ def says_where(text):
 
 def test_limit_not_caught(driver, hog, captured):
     outcome = driver.run("-q", "--max-heap", "64M", "--on-limit", "capture", hog, "0")
-    assert outcome.status == 1 and outcome.stderr.endswith("MemoryError\n")
+    # 3.13 has no memory left to print the traceback with.
+    assert outcome.status == 1 and "MemoryError" in outcome.stderr
     pid = next(driver.folder.glob("*.hk")).name.split(".")[1]
     file = driver.folder / f"heapkeeper-app.{pid}.hk"
     first = outcome.stderr.splitlines()[0]
@@ -114,7 +115,8 @@ def test_address_space_of_the_process(driver, hog, captured):
     outcome = driver.python(
         hog, "0.002", env={"HEAPKEEPER": "on-limit=capture,output=x.hk,sample-bytes=64K"}, preexec_fn=limited
     )
-    assert outcome.status == 1 and outcome.stderr.endswith("MemoryError\n")
+    # 3.13 has no memory left to print the traceback with.
+    assert outcome.status == 1 and "MemoryError" in outcome.stderr
     assert says_where(captured("x.hk"))
 
 

@@ -142,6 +142,58 @@ pub unsafe fn visit(layout: &Layout, state: *mut ffi::PyThreadState, visit: impl
     walk_frames(&Direct, layout, state.cast(), visit);
 }
 
+/// A frame as it lies in memory, complete or not: where it is, what it runs, and where in that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Link {
+    /// The frame.
+    pub frame: *const u8,
+    /// Its code object, or what a mark of the C stack has in that place.
+    pub code: *const u8,
+    /// Its next or last instruction, as this version notes it.
+    pub place: usize,
+}
+
+/// Visit the links of the frames that `state` runs, innermost first, until `visit` says no. Whether it came to the end.
+///
+/// Two chains of equal links are the same stack: what [`visit`] makes of a frame follows from its link.
+///
+/// # Safety
+/// As for [`walk`].
+#[inline(always)]
+pub unsafe fn visit_links(
+    layout: &Layout,
+    state: *mut ffi::PyThreadState,
+    mut visit: impl FnMut(Link) -> bool,
+) -> bool {
+    // `Direct` reads everything.
+    let mut frame = first_frame(&Direct, layout, state.cast()).unwrap_or(ptr::null());
+    while !frame.is_null() {
+        // SAFETY: by the caller's word; frames that a running thread links are alive.
+        let link = unsafe {
+            let place = match layout.frame_owner {
+                ABSENT => read_at::<i32>(frame, layout.frame_lasti) as usize,
+                _ => read_at(frame, layout.frame_instr),
+            };
+            Link { frame, code: read_at(frame, layout.frame_code), place }
+        };
+        if !visit(link) {
+            return false;
+        }
+        // SAFETY: as above.
+        frame = unsafe { read_at(frame, layout.frame_previous) };
+    }
+    true
+}
+
+/// The frame of a link, or nothing where a traceback would have nothing either.
+///
+/// # Safety
+/// The link is that of a running frame, and the layout has been checked.
+#[inline]
+pub unsafe fn of_link(layout: &Layout, link: Link) -> Option<RawFrame> {
+    read_frame(&Direct, layout, link.frame).flatten()
+}
+
 /// [`walk`] with a layout not checked yet: says whether every word could be read.
 pub fn walk_checked(layout: &Layout, state: *mut ffi::PyThreadState, stack: &mut Stack) -> bool {
     walk_with(&Checked, layout, state.cast(), stack).is_some()
@@ -252,16 +304,7 @@ fn walk_frames(
     state: *const u8,
     mut visit: impl FnMut(*const u8, RawFrame) -> bool,
 ) -> Option<()> {
-    let mut frame: *const u8 = match layout.tstate_cframe {
-        ABSENT => memory.read(state, layout.tstate_frame)?,
-        cframe => {
-            let cframe: *const u8 = memory.read(state, cframe)?;
-            if cframe.is_null() {
-                return Some(());
-            }
-            memory.read(cframe, layout.cframe_frame)?
-        }
-    };
+    let mut frame = first_frame(memory, layout, state)?;
     while !frame.is_null() {
         if let Some(complete) = read_frame(memory, layout, frame)?
             && !visit(frame, complete)
@@ -271,6 +314,18 @@ fn walk_frames(
         frame = memory.read(frame, layout.frame_previous)?;
     }
     Some(())
+}
+
+/// The innermost frame; null if there is none.
+#[inline(always)]
+fn first_frame(memory: &impl Memory, layout: &Layout, state: *const u8) -> Option<*const u8> {
+    match layout.tstate_cframe {
+        ABSENT => memory.read(state, layout.tstate_frame),
+        cframe => {
+            let cframe: *const u8 = memory.read(state, cframe)?;
+            if cframe.is_null() { Some(ptr::null()) } else { memory.read(cframe, layout.cframe_frame) }
+        }
+    }
 }
 
 /// The frame at `frame`, or nothing where a traceback would have nothing either.

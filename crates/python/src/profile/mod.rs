@@ -41,9 +41,8 @@ pub use resolve::Lines;
 /// The largest mean distance between samples, 1 TiB: beyond it, sums of weights would leave 64 bits.
 const MAX_SAMPLE_BYTES: u64 = 1 << 40;
 
-/// Names of threads are learned so often, and sooner where a new thread allocates, but not more often than that.
+/// Names of threads are learned so often, and sooner where a new thread allocates.
 const NAMES_EVERY_MS: u64 = 1000;
-const NAMES_LEAST_MS: u64 = 5;
 
 static ON: AtomicBool = AtomicBool::new(false);
 static SEED: AtomicU64 = AtomicU64::new(0);
@@ -56,9 +55,8 @@ struct State {
     tables: Tables,
     /// The observers' contexts, by the address of their heap.
     samplers: Vec<(usize, Box<Sampler>)>,
-    /// When names of threads are to be learned again, and when they were last.
+    /// When names of threads are to be learned again.
     names_due_ms: u64,
-    names_asked_ms: u64,
     /// Names of threads seen by a report or by [`note_threads`].
     thread_names: HashMap<usize, String>,
     /// The thread that the process began with, if sampling was started in it.
@@ -71,7 +69,7 @@ impl State {
     /// A thread allocates: if its name is not known, the next collection of cycles should ask for it.
     fn saw(&mut self, thread: ThreadId) {
         if !self.thread_names.contains_key(&thread.0) {
-            self.names_due_ms = self.names_due_ms.min(self.names_asked_ms + NAMES_LEAST_MS);
+            self.names_due_ms = 0;
         }
     }
 }
@@ -125,7 +123,6 @@ fn make_tables_for(mean_bytes: u64) -> Result<(), Full> {
         tables,
         samplers: Vec::new(),
         names_due_ms: 0,
-        names_asked_ms: 0,
         thread_names: HashMap::new(),
         main_thread: is_main.then_some(thread),
         folder: std::env::current_dir().ok(),
@@ -259,7 +256,6 @@ pub fn collected(is_full: bool) {
         state.tables.collected(is_full);
         let is_due = now_ms >= state.names_due_ms;
         if is_due {
-            state.names_asked_ms = now_ms;
             state.names_due_ms = now_ms + NAMES_EVERY_MS;
         }
         is_due

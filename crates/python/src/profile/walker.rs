@@ -2,10 +2,10 @@
 //! mode.**
 //!
 //! Most allocations come from the stack of the one before, or from one that differs in its innermost frames. So the walker
-//! keeps the last stack it saw. One look at all frames says whether it is the same (a frame can come back at the same
-//! address with other callers, so that none may be left out); else the outer frames that agree are kept, and for each other
-//! a small cache names the stack with that frame in it. Only what the cache does not know goes to the tables, under their
-//! lock.
+//! keeps the last stack it saw. One look at all frames says whether it is the same, or the same but for the place in the
+//! innermost one (a frame can come back at the same address with other callers, so that none may be left out); else the
+//! outer frames that agree are kept, and for each other a small cache names the stack with that frame in it. Only what the
+//! cache does not know goes to the tables, under their lock.
 //!
 //! Invariant: a code object in the cache, or in a stack that may be found again, is kept alive by the tables. So an address
 //! that agrees is the same code object.
@@ -17,11 +17,17 @@ use super::exact::Caller;
 use super::names;
 use super::observer::{intern_code, intern_interpreter};
 use super::with_state;
-use crate::frames::{self, Domain, Interpreter, RawFrame};
+use crate::frames::{self, Domain, Interpreter, Link, RawFrame};
 use crate::layout::Layout;
 
 /// Entries of the cache of frames, and of that of sites. A power of two.
 const CACHED: usize = 1024;
+
+/// Links of a stack that are kept: those of the frames, and as many marks of the C stack between them. Deeper ones are walked
+/// each time.
+const MAX_LINKS: usize = 2 * MAX_DEPTH;
+
+const NO_LINK: Link = Link { frame: core::ptr::null(), code: core::ptr::null(), place: 0 };
 
 /// A frame of the last stack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,6 +91,9 @@ pub(super) struct Walker {
     /// The last stack: where it was seen, and the entry. None may be found again if `state` is null.
     state: *mut ffi::PyThreadState,
     entry: Entry,
+    /// The links of the last stack; none where there were too many.
+    links: Box<[Link; MAX_LINKS]>,
+    link_count: usize,
     /// The last stack and room for the next; `last` says which is which.
     stacks: Box<[Frames; 2]>,
     last: usize,
@@ -103,6 +112,8 @@ impl Walker {
             folds: depth == Depth::Whole,
             state: core::ptr::null_mut(),
             entry: Entry::OTHERS,
+            links: Box::new([NO_LINK; MAX_LINKS]),
+            link_count: 0,
             stacks: Box::new([frames(), frames()]),
             last: 0,
             nodes: Box::new([NodeId::EMPTY; MAX_DEPTH]),
@@ -137,6 +148,37 @@ impl Walker {
                 None => return self.entry_without_frames(),
             }
         }
+        if state == self.state && self.link_count > 0 {
+            let mut index = 0;
+            let mut moved = false;
+            let links = &mut self.links[..self.link_count];
+            // SAFETY: `state` is the calling thread's, which holds the GIL.
+            let to_the_end = unsafe {
+                frames::visit_links(layout, state, |link| {
+                    let Some(known) = links.get_mut(index) else {
+                        return false;
+                    };
+                    if *known != link {
+                        if index > 0 || known.frame != link.frame || known.code != link.code {
+                            return false;
+                        }
+                        moved = true;
+                        known.place = link.place;
+                    }
+                    index += 1;
+                    true
+                })
+            };
+            if to_the_end && index == links.len() {
+                if !moved {
+                    return self.entry;
+                }
+                // SAFETY: as above; the first link is that of the innermost frame.
+                if let Some(entry) = unsafe { self.entry_of_moved(layout) } {
+                    return entry;
+                }
+            }
+        }
         let (last, next) = match &mut *self.stacks {
             [a, b] if self.last == 0 => (a, b),
             [a, b] => (b, a),
@@ -159,11 +201,62 @@ impl Walker {
                 true
             });
         }
-        if same && next.len == last.len && next.outer == last.outer {
-            return self.entry;
-        }
         // SAFETY: as above.
-        unsafe { self.entry_of_next(state) }
+        unsafe {
+            if same && next.len == last.len && next.outer == last.outer {
+                self.keep_links(state);
+                return self.entry;
+            }
+            self.entry_of_next(state)
+        }
+    }
+
+    /// The entry of the last stack with the innermost frame at another place, which its link says. `None` where that is not all
+    /// there is to it.
+    ///
+    /// # Safety
+    /// The calling thread holds the GIL and runs that stack.
+    #[inline(always)]
+    unsafe fn entry_of_moved(&mut self, layout: &Layout) -> Option<Entry> {
+        let stack = &mut self.stacks[self.last];
+        let innermost = stack.frames[..stack.len].first_mut().filter(|frame| frame.frame == self.links[0].frame)?;
+        if stack.outer > 0 {
+            return None;
+        }
+        // SAFETY: by the caller's word.
+        innermost.offset_bytes = unsafe { frames::of_link(layout, self.links[0]) }?.offset_bytes;
+        let (frame, depth) = (*innermost, stack.len - 1);
+        let parent = if depth == 0 { NodeId::EMPTY } else { self.nodes[depth - 1] };
+        // SAFETY: as above.
+        let Ok((node, true)) = (unsafe { self.child(parent, frame) }) else {
+            // What is kept of the last stack is no longer it.
+            self.state = core::ptr::null_mut();
+            return None;
+        };
+        self.nodes[depth] = node;
+        self.entry = self.site(node);
+        Some(self.entry)
+    }
+
+    /// Keep the links of the stack that runs.
+    ///
+    /// # Safety
+    /// As for [`Walker::entry_of_next`].
+    unsafe fn keep_links(&mut self, state: *mut ffi::PyThreadState) {
+        let mut count = 0;
+        let links = &mut self.links;
+        // SAFETY: by the caller's word.
+        let fits = unsafe {
+            frames::visit_links(Layout::get(), state, |link| {
+                let Some(place) = links.get_mut(count) else {
+                    return false;
+                };
+                *place = link;
+                count += 1;
+                true
+            })
+        };
+        self.link_count = if fits { count } else { 0 };
     }
 
     /// The entry of the stack just walked, which becomes the last one.
@@ -172,6 +265,8 @@ impl Walker {
     /// `state` is the calling thread's, which holds the GIL; its frames are those of the next stack.
     #[inline(never)]
     unsafe fn entry_of_next(&mut self, state: *mut ffi::PyThreadState) -> Entry {
+        // SAFETY: by the caller's word.
+        unsafe { self.keep_links(state) };
         let (last, next) = (&self.stacks[self.last], &self.stacks[1 - self.last]);
         let mut agree = 0;
         if self.state == state && last.outer == next.outer && (last.outer == 0 || !self.folds) {
