@@ -181,7 +181,8 @@ print(os.getpid(), *workers)
     assert set(captures) == {master, first, second, third}
     for number, pid in (1, first), (3, third):
         assert captures[pid].ended
-        assert 1_000_000 * number < captures[pid].sum("peak_bytes", "serve") < 1_010_000 * number + 20_000
+        # The state by site is that of a moment within 0.4 % of the peak.
+        assert 980_000 * number < captures[pid].sum("peak_bytes", "serve") < 1_010_000 * number + 20_000
         assert captures[pid].sum("peak_bytes", "load") > 1_000_000
     assert not captures[second].ended
     assert captures[master].ended and captures[master].sum("total_bytes", "serve") == 0

@@ -49,7 +49,7 @@ def heapkeeper_run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def status_of(*arguments: str) -> dict:
     status = json.loads(heapkeeper_run("--json", *arguments).stderr)
-    assert status["allocator"] == {"name": "heapkeeper", "reason": None}
+    assert status["allocator"]["name"] == "heapkeeper", status["allocator"]
     return status
 
 

@@ -25,9 +25,9 @@ BOXES = """() => chart.rows.map((row, depth) => row.map((box) => {
 }))"""
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def browser():
-    """A headless Chromium. Its driver keeps an event loop running in this thread: it ends before other folders' tests."""
+    """A headless Chromium. Its driver keeps an event loop running in this thread: it ends before other tests begin."""
     executable = next(filter(None, map(shutil.which, BROWSERS)), None)
     if executable is None:
         pytest.skip("no Chromium here: `apt-get install chromium` brings one")
