@@ -8,6 +8,8 @@ standard module's single frame does. Snapshots, filters and statistics are the s
 
 Differences, all of them deliberate:
 
+* where a profile (`--profile exact`) or a Tracker counts already, it goes on counting: start(), stop() and clear_traces() leave
+  it as it is;
 * at most 128 frames of a stack are kept;
 * an object that CPython takes from a free list keeps the traceback of whoever allocated the block first;
 * what a snapshot itself allocates while it is taken is not counted.
@@ -71,6 +73,9 @@ _steps_back = False
 # It records what extensions report, and nothing else.
 _is_beside = False
 
+# Our start() began the counting: it is ours to stop. Otherwise it is a profile's, or a Tracker's.
+_is_ours = False
+
 
 def start(nframe=1, /):
     """Count every allocation from now on, with tracebacks of up to `nframe` frames. While it is on, nothing changes."""
@@ -78,7 +83,7 @@ def start(nframe=1, /):
         raise ValueError(f"the number of frames must be in range [1; {_MAX_FRAMES}]")
     if is_tracing():
         return
-    global _limit, _steps_back
+    global _limit, _steps_back, _is_ours
     _steps_back = not _is_installed()
     if _steps_back:
         _standard.start(nframe)
@@ -87,6 +92,7 @@ def start(nframe=1, /):
     if reason is not None:
         raise RuntimeError(reason)
     _limit = nframe
+    _is_ours = True
     _begin_beside(nframe)
     _native.exact_restart()
 
@@ -113,12 +119,12 @@ def _is_installed():
 
 def stop():
     """Stop counting, and forget all traces."""
-    global _is_beside
+    global _is_beside, _is_ours
     if _steps_back or _is_beside:
         _standard.stop()
-    if not _steps_back:
+    if _is_ours:
         _native.exact_stop()
-    _is_beside = False
+    _is_beside = _is_ours = False
 
 
 def is_tracing():
@@ -130,7 +136,7 @@ def clear_traces():
     """Forget all traces, and go on."""
     if _steps_back or _is_beside:
         _standard.clear_traces()
-    if not _steps_back:
+    if _is_ours:
         _native.exact_restart()
 
 

@@ -187,7 +187,7 @@ pub fn stop() -> Option<PathBuf> {
     lock(&session.shared.inbox).ends = true;
     session.shared.wake.notify_all();
     let mut ticker = session.thread.join().ok().flatten()?;
-    ticker.tick(true);
+    ticker.tick(true, true);
     // The mark of the stream's end; a capture without it is one as well.
     let _ = ticker.writer.finish();
     Some(session.path)

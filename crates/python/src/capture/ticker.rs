@@ -22,6 +22,9 @@ use crate::{hosts, process, standard_error, status};
 /// How often the thread writes.
 const INTERVAL: Duration = Duration::from_secs(1);
 
+/// A tick with nothing new in it is written this often.
+const IDLE_INTERVAL_MS: u64 = 10_000;
+
 /// Room that must be left in the address space for a tick, at least. Without it the program needs what there is more than we do:
 /// our own request could end the process.
 const TICK_ROOM_BYTES: usize = 4 << 20;
@@ -32,6 +35,8 @@ pub(super) struct Ticker {
     path: PathBuf,
     pub shared: Arc<Shared>,
     figures: Figures,
+    /// The moment and the RSS of the last tick written.
+    last: (u64, u64),
 }
 
 impl Ticker {
@@ -40,19 +45,21 @@ impl Ticker {
         lock(&shared.inbox).marks.extend(beginning.mark.map(|name| Mark { at_ms: monotonic_ms(), name }));
         let figures = Figures::new(beginning.from_here);
         let writer = Writer::new(file, &header(program))?;
-        Ok(Ticker { writer, path: path.to_owned(), shared, figures })
+        Ok(Ticker { writer, path: path.to_owned(), shared, figures, last: (0, 0) })
     }
 
-    /// Write a tick a second until told to end, or until that fails.
+    /// Write a tick a second until told to end, or until that fails. Seconds in which nothing happens are left out, but for one
+    /// in ten.
     pub fn run(mut self) -> Option<Ticker> {
+        let mut is_wanted = true;
         loop {
-            if !self.tick(false) {
+            if !self.tick(false, is_wanted) {
                 return None;
             }
             let due = Instant::now() + INTERVAL;
             let shared = self.shared.clone();
             let mut inbox = lock(&shared.inbox);
-            while !inbox.ends && !std::mem::take(&mut inbox.hurries) {
+            while !inbox.ends && !inbox.hurries {
                 let left = due.saturating_duration_since(Instant::now());
                 if left.is_zero() {
                     break;
@@ -62,18 +69,23 @@ impl Ticker {
                     Err(poisoned) => poisoned.into_inner().0,
                 };
             }
+            is_wanted = std::mem::take(&mut inbox.hurries);
             if inbox.ends {
                 return Some(self);
             }
         }
     }
 
-    /// Write a tick, if there is memory for it. False if the capture ends here.
-    pub fn tick(&mut self, last: bool) -> bool {
+    /// Write a tick, if there is memory for it, and anything to say or somebody who wants it. False if the capture ends here.
+    pub fn tick(&mut self, last: bool, is_wanted: bool) -> bool {
         if !self.figures.have_room() {
             return true;
         }
         let tick = self.figures.next(last, &self.shared);
+        if !last && !is_wanted && self.is_idle(&tick) {
+            return true;
+        }
+        self.last = (tick.at_ms, tick.rss_bytes);
         let written = self.writer.write(&tick).and_then(|()| {
             let file = self.writer.sink();
             match file.links()? {
@@ -93,6 +105,18 @@ impl Ticker {
         }
         self.shared.written.notify_all();
         !inbox.failed
+    }
+}
+
+impl Ticker {
+    /// Whether a tick says what the last one said.
+    fn is_idle(&self, tick: &Tick) -> bool {
+        let (at_ms, rss_bytes) = self.last;
+        let Tick { codes, nodes, sites, threads, values, marks, collections, .. } = tick;
+        let is_new = !codes.is_empty() || !nodes.is_empty() || !sites.is_empty() || !threads.is_empty();
+        let has_changed = !values.is_empty() || !marks.is_empty() || !collections.is_empty();
+        let is_due = tick.at_ms >= at_ms + IDLE_INTERVAL_MS;
+        !is_new && !has_changed && !is_due && tick.rss_bytes.abs_diff(rss_bytes) <= rss_bytes / 64
     }
 }
 
