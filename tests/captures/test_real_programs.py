@@ -122,7 +122,8 @@ def test_a_planted_leak_is_found(driver):
     assert (leaks.status, leaks.stderr) == (0, "")
     text = leaks.stdout.replace("\n", " ")
     assert "from mark “after warm-up” to mark “the end”" in text
-    assert "of it came from app.py:7 (Session.remember)" in text
+    # Before 3.11 code objects do not know their class.
+    assert re.search(r"of it came from app\.py:7 \((Session\.)?remember\)", text), text
     temporary = driver.call([COMMAND, "report", "--temporary", name]).stdout
     assert "app.py:12" in temporary.splitlines()[2]
     timeline = driver.call([COMMAND, "report", "--timeline", name]).stdout

@@ -122,6 +122,7 @@ SAME = {
         import tempfile
         module.start(3)
         first = module.take_snapshot()
+        gc.collect()  # Empties the free lists.
         kept = [bytes(1000 + number) for number in range(100)]
         second = module.take_snapshot()
         with tempfile.NamedTemporaryFile() as file:
