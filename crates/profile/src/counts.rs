@@ -346,17 +346,14 @@ impl Counts {
 mod tests {
     use super::*;
 
-    fn level() -> &'static Level {
-        Box::leak(Box::new(Level::new()))
-    }
-
     fn site(number: u32) -> Entry {
         Entry::of(SiteId(number))
     }
 
     #[test]
     fn counts_to_the_byte_and_sums_over_books() {
-        let level = level();
+        static LEVEL: Level = Level::new();
+        let level = &LEVEL;
         let (first, second) = (Counts::new(level, true).unwrap(), Counts::new(level, false).unwrap());
         first.allocated(site(3), 100, || 1);
         first.allocated(site(3), 50, || 2);
@@ -372,7 +369,8 @@ mod tests {
     /// Against a naive twin: the state by site is one that was there at a level within 1/256 of the peak.
     #[test]
     fn the_state_at_the_peak_is_a_state_near_the_peak() {
-        let level = level();
+        static LEVEL: Level = Level::new();
+        let level = &LEVEL;
         let counts = Counts::new(level, true).unwrap();
         let mut random = 88_172_645_463_325_252u64;
         let mut next = |below: u64| {
@@ -412,7 +410,8 @@ mod tests {
 
     #[test]
     fn a_peak_that_starts_again_knows_what_is_live() {
-        let level = level();
+        static LEVEL: Level = Level::new();
+        let level = &LEVEL;
         let counts = Counts::new(level, true).unwrap();
         counts.allocated(site(0), 1 << 20, || 0);
         counts.freed(site(0), 1 << 20);
