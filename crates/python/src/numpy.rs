@@ -160,12 +160,14 @@ unsafe fn find_and_take() -> Option<Result<(), String>> {
 /// # Safety
 /// The GIL is held and no exception is set.
 unsafe fn core() -> Option<Owned> {
-    // SAFETY: by the caller's word; the names are ours to drop.
+    // SAFETY: by the caller's word; the references are ours to drop.
     let imported = |name: &CStr| unsafe {
-        let name = Owned(ffi::PyUnicode_FromString(name.as_ptr()));
-        let module = if name.0.is_null() { ptr::null_mut() } else { ffi::PyImport_GetModule(name.0) };
-        ffi::PyErr_Clear();
-        let module = Owned(module);
+        // Not PyImport_GetModule, which may wait for the module's lock.
+        let modules = ffi::PyImport_GetModuleDict();
+        if modules.is_null() || ffi::PyDict_Check(modules) == 0 {
+            return None;
+        }
+        let module = Owned(ffi::Py_XNewRef(ffi::PyDict_GetItemString(modules, name.as_ptr())));
         (!module.0.is_null() && ffi::PyModule_Check(module.0) != 0).then_some(module)
     };
     CORES.iter().find_map(|[complete, core]| imported(complete).and_then(|_| imported(core)))

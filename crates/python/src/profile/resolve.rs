@@ -205,10 +205,13 @@ pub(super) fn thread_names() -> Vec<(usize, String)> {
     let mut names = Vec::new();
     // SAFETY: the GIL is held. A copy of the table is walked, since reading a name runs Python code.
     unsafe {
-        let Some(module_name) = Object::new(ffi::PyUnicode_FromString(c"threading".as_ptr())) else {
+        // Not PyImport_GetModule: where the module is just being imported that takes its lock, and a collection may come in the
+        // middle of somebody taking it (before 3.12 that ends in a KeyError of theirs).
+        let modules = ffi::PyImport_GetModuleDict();
+        if modules.is_null() || ffi::PyDict_Check(modules) == 0 {
             return names;
-        };
-        let Some(module) = Object::new(ffi::PyImport_GetModule(module_name.0)) else {
+        }
+        let Some(module) = Object::borrowed(ffi::PyDict_GetItemString(modules, c"threading".as_ptr())) else {
             return names;
         };
         let Some(active) = module.attribute(c"_active") else {
