@@ -5,6 +5,8 @@ tells us too, if nobody else listens. All other types must come out alike, so th
 """
 
 import json
+import subprocess
+import sys
 
 import agreement
 import pytest
@@ -152,3 +154,25 @@ def test_the_list_is_whole(lines):
     named = {name for name, (theirs, mine) in differ.items() if theirs == ["<made>", 4] and mine == ["<made>", 2]}
     assert set(differ) == named, differ
     assert {"tuple" if name.startswith("tuple") else name for name in named} == agreement.FREE_LISTED, differ
+
+
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="before CPython 3.13 nobody is told of objects from free lists")
+def test_an_object_from_a_free_list_is_its_last_makers():
+    program = """\
+import heapkeeper
+from heapkeeper import tracemalloc
+tracemalloc.start()
+made = []
+made = None
+made = []
+made = None
+made = []
+assert tracemalloc.get_object_traceback(made)[0].lineno == 8, tracemalloc.get_object_traceback(made)
+before = tracemalloc.get_traced_memory()[0]
+floats = [number / 3 for number in range(50)]
+floats = None
+tracemalloc.take_snapshot()
+assert tracemalloc.get_traced_memory()[0] >= before, (before, tracemalloc.get_traced_memory())
+"""
+    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (answer.returncode, answer.stderr) == (0, "")

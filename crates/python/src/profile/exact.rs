@@ -87,6 +87,9 @@ impl Keeper {
     #[cfg(Py_3_13)]
     #[inline]
     unsafe fn created(&mut self, caller: Caller, object: *mut u8) {
+        if self.is_quiet {
+            return;
+        }
         // SAFETY: by the caller's word.
         unsafe {
             let Some(block) = self.tags.small_block(object) else {
@@ -99,6 +102,8 @@ impl Keeper {
             if let Some(tagged) = self.tags.take(block) {
                 self.freed(tagged);
                 self.allocated(caller, block, tagged.bytes);
+                // This was the block's creation: the next one in it is another.
+                self.last = core::ptr::null_mut();
             }
         }
     }
