@@ -7,24 +7,12 @@ use std::ptr;
 
 use pyo3_ffi::{self as ffi, Py_ssize_t, PyObject};
 
-use crate::counting::without_arguments;
-use crate::module::{exactly, none, text, to_str, unsigned};
+use crate::module::{native, none, text, to_str, unsigned};
 use crate::{capture, file_names, profile, socket, watch};
 
-/// `capture_start(path, program)`.
-///
-/// # Safety
-/// Called by the interpreter, with the GIL held; so are all functions here.
-pub unsafe extern "C" fn py_capture_start(
-    _: *mut PyObject,
-    arguments: *mut *mut PyObject,
-    count: Py_ssize_t,
-) -> *mut PyObject {
-    // SAFETY: as above.
-    unsafe {
-        let Some(&[path, program]) = exactly(arguments, count) else {
-            return ptr::null_mut();
-        };
+native! {
+    /// `capture_start(path, program)`.
+    fn py_capture_start(path, program) {
         let (Some(path), Some(program)) = (file_name(path), text(program)) else {
             return ptr::null_mut();
         };
@@ -34,20 +22,9 @@ pub unsafe extern "C" fn py_capture_start(
     }
 }
 
-/// `capture_begin(output, program, is_child)`.
-///
-/// # Safety
-/// As for [`py_capture_start`].
-pub unsafe extern "C" fn py_capture_begin(
-    _: *mut PyObject,
-    arguments: *mut *mut PyObject,
-    count: Py_ssize_t,
-) -> *mut PyObject {
-    // SAFETY: as above.
-    unsafe {
-        let Some(&[output, program, is_child]) = exactly(arguments, count) else {
-            return ptr::null_mut();
-        };
+native! {
+    /// `capture_begin(output, program, is_child)`.
+    fn py_capture_begin(output, program, is_child) {
         let (Some(output), Some(program)) = (file_name(output), text(program)) else {
             return ptr::null_mut();
         };
@@ -57,20 +34,9 @@ pub unsafe extern "C" fn py_capture_begin(
     }
 }
 
-/// `capture_defaults(output, program)`.
-///
-/// # Safety
-/// As for [`py_capture_start`].
-pub unsafe extern "C" fn py_capture_defaults(
-    _: *mut PyObject,
-    arguments: *mut *mut PyObject,
-    count: Py_ssize_t,
-) -> *mut PyObject {
-    // SAFETY: as above.
-    unsafe {
-        let Some(&[output, program]) = exactly(arguments, count) else {
-            return ptr::null_mut();
-        };
+native! {
+    /// `capture_defaults(output, program)`.
+    fn py_capture_defaults(output, program) {
         let (Some(output), Some(program)) = (file_name(output), text(program)) else {
             return ptr::null_mut();
         };
@@ -79,57 +45,28 @@ pub unsafe extern "C" fn py_capture_defaults(
     }
 }
 
-/// `capture_stop()`.
-///
-/// # Safety
-/// As for [`py_capture_start`].
-pub unsafe extern "C" fn py_capture_stop(
-    _: *mut PyObject,
-    arguments: *mut *mut PyObject,
-    count: Py_ssize_t,
-) -> *mut PyObject {
-    // SAFETY: as above.
-    unsafe {
-        without_arguments(arguments, count, || {
-            if capture::path().is_some() {
-                profile::note_threads();
-            }
-            capture::stop();
-        })
+native! {
+    /// `capture_stop()`.
+    fn py_capture_stop() {
+        if capture::path().is_some() {
+            profile::note_threads();
+        }
+        capture::stop();
+        none()
     }
 }
 
-/// `capture_write()`.
-///
-/// # Safety
-/// As for [`py_capture_start`].
-pub unsafe extern "C" fn py_capture_write(
-    _: *mut PyObject,
-    arguments: *mut *mut PyObject,
-    count: Py_ssize_t,
-) -> *mut PyObject {
-    // SAFETY: as above.
-    unsafe {
-        without_arguments(arguments, count, || {
-            capture::write_now(None);
-        })
+native! {
+    /// `capture_write()`.
+    fn py_capture_write() {
+        capture::write_now(None);
+        none()
     }
 }
 
-/// `watch_start(at_heap, on_limit)`.
-///
-/// # Safety
-/// As for [`py_capture_start`].
-pub unsafe extern "C" fn py_watch_start(
-    _: *mut PyObject,
-    arguments: *mut *mut PyObject,
-    count: Py_ssize_t,
-) -> *mut PyObject {
-    // SAFETY: as above.
-    unsafe {
-        let Some(&[at_heap, on_limit]) = exactly(arguments, count) else {
-            return ptr::null_mut();
-        };
+native! {
+    /// `watch_start(at_heap, on_limit)`.
+    fn py_watch_start(at_heap, on_limit) {
         let Some(at_heap_bytes) = unsigned(at_heap) else {
             return ptr::null_mut();
         };
@@ -138,33 +75,17 @@ pub unsafe extern "C" fn py_watch_start(
     }
 }
 
-/// `watch_stop()`.
-///
-/// # Safety
-/// As for [`py_capture_start`].
-pub unsafe extern "C" fn py_watch_stop(
-    _: *mut PyObject,
-    arguments: *mut *mut PyObject,
-    count: Py_ssize_t,
-) -> *mut PyObject {
-    // SAFETY: as above.
-    unsafe { without_arguments(arguments, count, watch::stop) }
+native! {
+    /// `watch_stop()`.
+    fn py_watch_stop() {
+        watch::stop();
+        none()
+    }
 }
 
-/// `socket_open(path, program, is_child)`.
-///
-/// # Safety
-/// As for [`py_capture_start`].
-pub unsafe extern "C" fn py_socket_open(
-    _: *mut PyObject,
-    arguments: *mut *mut PyObject,
-    count: Py_ssize_t,
-) -> *mut PyObject {
-    // SAFETY: as above.
-    unsafe {
-        let Some(&[path, program, is_child]) = exactly(arguments, count) else {
-            return ptr::null_mut();
-        };
+native! {
+    /// `socket_open(path, program, is_child)`.
+    fn py_socket_open(path, program, is_child) {
         let (Some(path), Some(program)) = (file_name(path), text(program)) else {
             return ptr::null_mut();
         };
@@ -172,17 +93,12 @@ pub unsafe extern "C" fn py_socket_open(
     }
 }
 
-/// `socket_close()`.
-///
-/// # Safety
-/// As for [`py_capture_start`].
-pub unsafe extern "C" fn py_socket_close(
-    _: *mut PyObject,
-    arguments: *mut *mut PyObject,
-    count: Py_ssize_t,
-) -> *mut PyObject {
-    // SAFETY: as above.
-    unsafe { without_arguments(arguments, count, socket::close) }
+native! {
+    /// `socket_close()`.
+    fn py_socket_close() {
+        socket::close();
+        none()
+    }
 }
 
 /// `None`, or the line that says why not.
@@ -199,38 +115,16 @@ unsafe fn reason(answer: Result<(), String>) -> *mut PyObject {
     }
 }
 
-/// `capture_forget()`.
-///
-/// # Safety
-/// As for [`py_capture_start`].
-pub unsafe extern "C" fn py_capture_forget(
-    _: *mut PyObject,
-    arguments: *mut *mut PyObject,
-    count: Py_ssize_t,
-) -> *mut PyObject {
-    // SAFETY: as above.
-    unsafe {
-        match exactly::<0>(arguments, count) {
-            Some([]) => ffi::PyBool_FromLong(capture::forget().into()),
-            None => ptr::null_mut(),
-        }
+native! {
+    /// `capture_forget()`.
+    fn py_capture_forget() {
+        ffi::PyBool_FromLong(capture::forget().into())
     }
 }
 
-/// `capture_path()`.
-///
-/// # Safety
-/// As for [`py_capture_start`].
-pub unsafe extern "C" fn py_capture_path(
-    _: *mut PyObject,
-    arguments: *mut *mut PyObject,
-    count: Py_ssize_t,
-) -> *mut PyObject {
-    // SAFETY: as above.
-    unsafe {
-        if exactly::<0>(arguments, count).is_none() {
-            return ptr::null_mut();
-        }
+native! {
+    /// `capture_path()`.
+    fn py_capture_path() {
         match capture::path() {
             Some(path) => {
                 let path = path.as_os_str().as_bytes();
@@ -241,18 +135,10 @@ pub unsafe extern "C" fn py_capture_path(
     }
 }
 
-/// `capture_mark(name)`.
-///
-/// # Safety
-/// As for [`py_capture_start`].
-pub unsafe extern "C" fn py_capture_mark(
-    _: *mut PyObject,
-    arguments: *mut *mut PyObject,
-    count: Py_ssize_t,
-) -> *mut PyObject {
-    // SAFETY: as above.
-    unsafe {
-        match exactly(arguments, count).and_then(|&[name]| text(name)) {
+native! {
+    /// `capture_mark(name)`.
+    fn py_capture_mark(name) {
+        match text(name) {
             Some(name) => ffi::PyBool_FromLong(capture::mark(name).into()),
             None => ptr::null_mut(),
         }

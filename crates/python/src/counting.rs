@@ -7,18 +7,14 @@ use heapkeeper_profile::Code;
 use pyo3_ffi::{self as ffi, Py_ssize_t, PyObject};
 
 use crate::install;
-use crate::module::{exactly, none, to_str, unsigned};
+use crate::module::{native, none, to_str, unsigned};
 use crate::profile::exact::Depth;
 use crate::profile::{self, exact};
 
-/// `exact_start(max_frames)`.
-///
-/// # Safety
-/// Called by the interpreter, with the GIL held; so are all functions here.
-pub unsafe extern "C" fn py_start(_: *mut PyObject, arguments: *mut *mut PyObject, count: Py_ssize_t) -> *mut PyObject {
-    // SAFETY: called by the interpreter with the GIL held.
-    unsafe {
-        let Some(max_frames) = exactly(arguments, count).and_then(|&[max_frames]| unsigned(max_frames)) else {
+native! {
+    /// `exact_start(max_frames)`.
+    fn py_start(max_frames) {
+        let Some(max_frames) = unsigned(max_frames) else {
             return ptr::null_mut();
         };
         let depth = match max_frames {
@@ -32,122 +28,64 @@ pub unsafe extern "C" fn py_start(_: *mut PyObject, arguments: *mut *mut PyObjec
     }
 }
 
-/// `exact_stop()`.
-///
-/// # Safety
-/// As for [`py_start`].
-pub unsafe extern "C" fn py_stop(_: *mut PyObject, arguments: *mut *mut PyObject, count: Py_ssize_t) -> *mut PyObject {
-    // SAFETY: as above.
-    unsafe { without_arguments(arguments, count, exact::stop) }
-}
-
-/// `exact_restart()`.
-///
-/// # Safety
-/// As for [`py_start`].
-pub unsafe extern "C" fn py_restart(
-    _: *mut PyObject,
-    arguments: *mut *mut PyObject,
-    count: Py_ssize_t,
-) -> *mut PyObject {
-    // SAFETY: as above.
-    unsafe { without_arguments(arguments, count, exact::restart) }
-}
-
-/// `exact_reset_peak()`.
-///
-/// # Safety
-/// As for [`py_start`].
-pub unsafe extern "C" fn py_reset_peak(
-    _: *mut PyObject,
-    arguments: *mut *mut PyObject,
-    count: Py_ssize_t,
-) -> *mut PyObject {
-    // SAFETY: as above.
-    unsafe { without_arguments(arguments, count, exact::reset_peak) }
-}
-
-/// `exact_on()`.
-///
-/// # Safety
-/// As for [`py_start`].
-pub unsafe extern "C" fn py_on(_: *mut PyObject, arguments: *mut *mut PyObject, count: Py_ssize_t) -> *mut PyObject {
-    // SAFETY: as above.
-    unsafe {
-        match exactly::<0>(arguments, count) {
-            Some([]) => ffi::PyBool_FromLong(exact::is_on().into()),
-            None => ptr::null_mut(),
-        }
+native! {
+    /// `exact_stop()`.
+    fn py_stop() {
+        exact::stop();
+        none()
     }
 }
 
-/// `exact_usage()`.
-///
-/// # Safety
-/// As for [`py_start`].
-pub unsafe extern "C" fn py_usage(_: *mut PyObject, arguments: *mut *mut PyObject, count: Py_ssize_t) -> *mut PyObject {
-    // SAFETY: as above.
-    unsafe {
-        if exactly::<0>(arguments, count).is_none() {
-            return ptr::null_mut();
-        }
+native! {
+    /// `exact_restart()`.
+    fn py_restart() {
+        exact::restart();
+        none()
+    }
+}
+
+native! {
+    /// `exact_reset_peak()`.
+    fn py_reset_peak() {
+        exact::reset_peak();
+        none()
+    }
+}
+
+native! {
+    /// `exact_on()`.
+    fn py_on() {
+        ffi::PyBool_FromLong(exact::is_on().into())
+    }
+}
+
+native! {
+    /// `exact_usage()`.
+    fn py_usage() {
         let usage = exact::usage();
         let figures = [usage.live_bytes, usage.peak_bytes, usage.live_blocks, usage.total_bytes, usage.total_blocks];
         tuple(figures.into_iter().map(|figure| ffi::PyLong_FromUnsignedLongLong(figure)))
     }
 }
 
-/// `exact_memory()`.
-///
-/// # Safety
-/// As for [`py_start`].
-pub unsafe extern "C" fn py_memory(
-    _: *mut PyObject,
-    arguments: *mut *mut PyObject,
-    count: Py_ssize_t,
-) -> *mut PyObject {
-    // SAFETY: as above.
-    unsafe {
-        match exactly::<0>(arguments, count) {
-            Some([]) => ffi::PyLong_FromSize_t(exact::memory_bytes()),
-            None => ptr::null_mut(),
-        }
+native! {
+    /// `exact_memory()`.
+    fn py_memory() {
+        ffi::PyLong_FromSize_t(exact::memory_bytes())
     }
 }
 
-/// `allocators()`.
-///
-/// # Safety
-/// As for [`py_start`].
-pub unsafe extern "C" fn py_allocators(
-    _: *mut PyObject,
-    arguments: *mut *mut PyObject,
-    count: Py_ssize_t,
-) -> *mut PyObject {
-    // SAFETY: as above.
-    unsafe {
-        if exactly::<0>(arguments, count).is_none() {
-            return ptr::null_mut();
-        }
+native! {
+    /// `allocators()`.
+    fn py_allocators() {
         let now = install::current();
         ffi::PyBytes_FromStringAndSize(now.as_ptr().cast(), size_of_val(&now) as Py_ssize_t)
     }
 }
 
-/// `set_allocators(allocators)`.
-///
-/// # Safety
-/// As for [`py_start`]; the argument is what [`py_allocators`] gave in this process.
-pub unsafe extern "C" fn py_set_allocators(
-    _: *mut PyObject,
-    arguments: *mut *mut PyObject,
-    count: Py_ssize_t,
-) -> *mut PyObject {
-    // SAFETY: as above.
-    unsafe {
-        let Some(&[bytes]) = exactly(arguments, count) else {
-            return ptr::null_mut();
-        };
+native! {
+    /// `set_allocators(allocators)`.
+    fn py_set_allocators(bytes) {
         let mut allocators = install::current();
         let start = ffi::PyBytes_AsString(bytes);
         if start.is_null() {
@@ -163,16 +101,9 @@ pub unsafe extern "C" fn py_set_allocators(
     }
 }
 
-/// `exact_sites()`.
-///
-/// # Safety
-/// As for [`py_start`].
-pub unsafe extern "C" fn py_sites(_: *mut PyObject, arguments: *mut *mut PyObject, count: Py_ssize_t) -> *mut PyObject {
-    // SAFETY: as above; each object is new and given away to its container.
-    unsafe {
-        if exactly::<0>(arguments, count).is_none() {
-            return ptr::null_mut();
-        }
+native! {
+    /// `exact_sites()`.
+    fn py_sites() {
         let sites = profile::counted_sites();
         let list = ffi::PyList_New(0);
         if list.is_null() {
@@ -203,20 +134,9 @@ pub unsafe extern "C" fn py_sites(_: *mut PyObject, arguments: *mut *mut PyObjec
     }
 }
 
-/// `exact_traces()`.
-///
-/// # Safety
-/// As for [`py_start`].
-pub unsafe extern "C" fn py_traces(
-    _: *mut PyObject,
-    arguments: *mut *mut PyObject,
-    count: Py_ssize_t,
-) -> *mut PyObject {
-    // SAFETY: as above; each object is new and given away to its container, or kept until the end.
-    unsafe {
-        if exactly::<0>(arguments, count).is_none() {
-            return ptr::null_mut();
-        }
+native! {
+    /// `exact_traces()`.
+    fn py_traces() {
         exact::uncounted(|| {
             let (blocks, entries) = profile::traces();
             let mut stacks = Tracebacks::default();
@@ -253,20 +173,9 @@ pub unsafe extern "C" fn py_traces(
     }
 }
 
-/// `exact_traceback(obj)`.
-///
-/// # Safety
-/// As for [`py_start`].
-pub unsafe extern "C" fn py_traceback(
-    _: *mut PyObject,
-    arguments: *mut *mut PyObject,
-    count: Py_ssize_t,
-) -> *mut PyObject {
-    // SAFETY: as above.
-    unsafe {
-        let Some(&[object]) = exactly(arguments, count) else {
-            return ptr::null_mut();
-        };
+native! {
+    /// `exact_traceback(obj)`.
+    fn py_traceback(object) {
         let Some(stack) = profile::trace_of(object.cast()) else {
             return none();
         };
@@ -331,25 +240,6 @@ impl Drop for Tracebacks {
         for file in self.files.values() {
             // SAFETY: the references are ours, and the GIL is held wherever this is used.
             unsafe { ffi::Py_XDECREF(*file) };
-        }
-    }
-}
-
-/// # Safety
-/// As for [`py_start`].
-pub(crate) unsafe fn without_arguments(
-    arguments: *mut *mut PyObject,
-    count: Py_ssize_t,
-    work: impl FnOnce(),
-) -> *mut PyObject {
-    // SAFETY: by the caller's word.
-    unsafe {
-        match exactly::<0>(arguments, count) {
-            Some([]) => {
-                work();
-                none()
-            }
-            None => ptr::null_mut(),
         }
     }
 }

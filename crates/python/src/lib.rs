@@ -21,6 +21,7 @@
 //! capturing.rs   the module's functions for captures
 //! answers.rs     sys.getallocatedblocks() and friends answer for our heap too
 //! place.rs       heapkeeper.where(obj)
+//! reports.rs     reports of captures, and how captures are read for them
 //! stacks.rs      stacks of captures as flame graphs, differences and files for other tools
 //! status.rs      everything known, as a record
 //! module.rs      the module heapkeeper._native

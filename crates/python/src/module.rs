@@ -90,6 +90,31 @@ pub unsafe extern "C" fn PyInit__native() -> *mut PyObject {
     }
 }
 
+/// A function of the module: takes as many arguments as are named, and answers with a new reference, or with null and an
+/// exception set. Its body runs with the GIL held and is unsafe: each object made there has one owner.
+macro_rules! native {
+    ($(#[$about:meta])* fn $name:ident($($argument:ident),*) $body:block) => {
+        $(#[$about])*
+        ///
+        /// # Safety
+        /// Called by the interpreter, with the GIL held.
+        pub(crate) unsafe extern "C" fn $name(
+            _: *mut pyo3_ffi::PyObject,
+            arguments: *mut *mut pyo3_ffi::PyObject,
+            count: pyo3_ffi::Py_ssize_t,
+        ) -> *mut pyo3_ffi::PyObject {
+            // SAFETY: called by the interpreter with the GIL held.
+            unsafe {
+                let Some(&[$($argument),*]) = $crate::module::exactly(arguments, count) else {
+                    return std::ptr::null_mut();
+                };
+                $body
+            }
+        }
+    };
+}
+pub(crate) use native;
+
 type Fast = unsafe extern "C" fn(*mut PyObject, *mut *mut PyObject, Py_ssize_t) -> *mut PyObject;
 
 const fn method(name: &'static CStr, function: Fast, doc: &'static CStr) -> ffi::PyMethodDef {
@@ -199,12 +224,8 @@ fn reasons() -> [Option<String>; 2] {
     [&REASON, &COLLECTOR_REASON].map(|reason| reason.lock().map_or(None, |reason| reason.clone()))
 }
 
-unsafe extern "C" fn py_install(_: *mut PyObject, arguments: *mut *mut PyObject, count: Py_ssize_t) -> *mut PyObject {
-    // SAFETY: called by the interpreter with the GIL held.
-    unsafe {
-        let Some(&[sample_bytes, max_heap, seed]) = exactly(arguments, count) else {
-            return ptr::null_mut();
-        };
+native! {
+    fn py_install(sample_bytes, max_heap, seed) {
         let (Some(sample_bytes), Some(max_heap), Some(seed)) =
             (unsigned(sample_bytes), unsigned(max_heap), unsigned(seed))
         else {
@@ -227,53 +248,30 @@ unsafe extern "C" fn py_install(_: *mut PyObject, arguments: *mut *mut PyObject,
     }
 }
 
-unsafe extern "C" fn py_installed(_: *mut PyObject, arguments: *mut *mut PyObject, count: Py_ssize_t) -> *mut PyObject {
-    // SAFETY: called by the interpreter with the GIL held.
-    unsafe {
-        match exactly::<0>(arguments, count) {
-            Some([]) => ffi::PyBool_FromLong(hosts::range().is_some().into()),
-            None => ptr::null_mut(),
-        }
+native! {
+    fn py_installed() {
+        ffi::PyBool_FromLong(hosts::range().is_some().into())
     }
 }
 
-unsafe extern "C" fn py_status_json(
-    _: *mut PyObject,
-    arguments: *mut *mut PyObject,
-    count: Py_ssize_t,
-) -> *mut PyObject {
-    // SAFETY: called by the interpreter with the GIL held.
-    unsafe {
-        let Some(program) = exactly(arguments, count).and_then(|&[program]| text(program)) else {
+native! {
+    fn py_status_json(program) {
+        let Some(program) = text(program) else {
             return ptr::null_mut();
         };
         to_json(serde_json::to_string(&status::status(program, reasons())))
     }
 }
 
-unsafe extern "C" fn py_gc_status_json(
-    _: *mut PyObject,
-    arguments: *mut *mut PyObject,
-    count: Py_ssize_t,
-) -> *mut PyObject {
-    // SAFETY: called by the interpreter with the GIL held.
-    unsafe {
-        match exactly::<0>(arguments, count) {
-            Some([]) => {
-                let [_, reason] = reasons();
-                to_json(serde_json::to_string(&status::collector_status(reason)))
-            }
-            None => ptr::null_mut(),
-        }
+native! {
+    fn py_gc_status_json() {
+        let [_, reason] = reasons();
+        to_json(serde_json::to_string(&status::collector_status(reason)))
     }
 }
 
-unsafe extern "C" fn py_report(_: *mut PyObject, arguments: *mut *mut PyObject, count: Py_ssize_t) -> *mut PyObject {
-    // SAFETY: called by the interpreter with the GIL held.
-    unsafe {
-        let Some(&[program, columns, color]) = exactly(arguments, count) else {
-            return ptr::null_mut();
-        };
+native! {
+    fn py_report(program, columns, color) {
         let (Some(program), Some(columns), Some(color)) = (text(program), unsigned(columns), truth(color)) else {
             return ptr::null_mut();
         };
@@ -282,24 +280,15 @@ unsafe extern "C" fn py_report(_: *mut PyObject, arguments: *mut *mut PyObject, 
     }
 }
 
-unsafe extern "C" fn py_where(_: *mut PyObject, arguments: *mut *mut PyObject, count: Py_ssize_t) -> *mut PyObject {
-    // SAFETY: called by the interpreter with the GIL held.
-    unsafe {
-        match exactly(arguments, count) {
-            Some(&[object]) => place::place(object),
-            None => ptr::null_mut(),
-        }
+native! {
+    fn py_where(object) {
+        place::place(object)
     }
 }
 
-unsafe extern "C" fn py_gc_install(
-    _: *mut PyObject,
-    arguments: *mut *mut PyObject,
-    count: Py_ssize_t,
-) -> *mut PyObject {
-    // SAFETY: called by the interpreter with the GIL held.
-    unsafe {
-        let Some(mode) = exactly(arguments, count).and_then(|&[mode]| text(mode)) else {
+native! {
+    fn py_gc_install(mode) {
+        let Some(mode) = text(mode) else {
             return ptr::null_mut();
         };
         let mode = match mode.as_str() {
@@ -320,10 +309,9 @@ unsafe extern "C" fn py_gc_install(
     }
 }
 
-unsafe extern "C" fn py_limit(_: *mut PyObject, arguments: *mut *mut PyObject, count: Py_ssize_t) -> *mut PyObject {
-    // SAFETY: called by the interpreter with the GIL held.
-    unsafe {
-        let Some(bytes) = exactly(arguments, count).and_then(|&[bytes]| unsigned(bytes)) else {
+native! {
+    fn py_limit(bytes) {
+        let Some(bytes) = unsigned(bytes) else {
             return ptr::null_mut();
         };
         install::set_limit(usize::try_from(bytes).unwrap_or(usize::MAX));
@@ -331,12 +319,8 @@ unsafe extern "C" fn py_limit(_: *mut PyObject, arguments: *mut *mut PyObject, c
     }
 }
 
-unsafe extern "C" fn py_trim(_: *mut PyObject, arguments: *mut *mut PyObject, count: Py_ssize_t) -> *mut PyObject {
-    // SAFETY: called by the interpreter with the GIL held.
-    unsafe {
-        if exactly::<0>(arguments, count).is_none() {
-            return ptr::null_mut();
-        }
+native! {
+    fn py_trim() {
         let mut bytes = 0;
         if hosts::range().is_some() {
             if interpreter::may_use_main() {

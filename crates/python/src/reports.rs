@@ -11,35 +11,47 @@ use heapkeeper_analysis::capture::Profile;
 use heapkeeper_analysis::report::Style;
 use heapkeeper_analysis::report::capture::{Query, render};
 use heapkeeper_record::capture::Reader;
-use pyo3_ffi::{self as ffi, Py_ssize_t, PyObject};
+use pyo3_ffi::{self as ffi, PyObject};
 use serde_json::json;
 
-use crate::module::{exactly, text, to_json, truth, unsigned};
+use crate::module::{native, text, to_json, truth, unsigned};
 
 /// Work that is done before is not spoken of.
 const QUIET: Duration = Duration::from_millis(500);
 /// Time between two words of progress.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// `capture_report(descriptors, query, columns, color, progress)`: see `_native.pyi`.
-pub unsafe extern "C" fn py_capture_report(
-    _: *mut PyObject,
-    arguments: *mut *mut PyObject,
-    count: Py_ssize_t,
-) -> *mut PyObject {
-    // SAFETY: called by the interpreter with the GIL held.
-    unsafe {
-        let Some(&[descriptors, query, columns, color, progress]) = exactly(arguments, count) else {
+native! {
+    /// `capture_report(descriptors, query, columns, color, progress)`: see `_native.pyi`.
+    fn py_capture_report(descriptors, query, columns, color, progress) {
+        let Some(Asked { files, query, style, progress }) = asked([descriptors, query, columns, color, progress]) else {
             return ptr::null_mut();
         };
-        let (Some(files), Some(query), Some(columns)) = (files(descriptors), text(query), unsigned(columns)) else {
-            return ptr::null_mut();
-        };
-        let (Some(color), Some(progress)) = (truth(color), truth(progress)) else {
-            return ptr::null_mut();
-        };
-        let style = Style { columns: usize::try_from(columns).unwrap_or(usize::MAX), color };
         to_json(serde_json::to_string(&answer(files, &query, style, progress)))
+    }
+}
+
+/// What a function that reads captures is asked for.
+pub(crate) struct Asked {
+    pub(crate) files: Vec<ManuallyDrop<File>>,
+    /// JSON.
+    pub(crate) query: String,
+    pub(crate) style: Style,
+    /// Whether to say how far the work is.
+    pub(crate) progress: bool,
+}
+
+/// The arguments of such a function; `None` with an exception set for what they cannot be.
+///
+/// # Safety
+/// The GIL is held.
+pub(crate) unsafe fn asked([descriptors, query, columns, color, progress]: [*mut PyObject; 5]) -> Option<Asked> {
+    // SAFETY: the GIL is held.
+    unsafe {
+        let (files, query) = (files(descriptors)?, text(query)?);
+        let (columns, color, progress) = (unsigned(columns)?, truth(color)?, truth(progress)?);
+        let style = Style { columns: usize::try_from(columns).unwrap_or(usize::MAX), color };
+        Some(Asked { files, query, style, progress })
     }
 }
 
@@ -47,7 +59,7 @@ pub unsafe extern "C" fn py_capture_report(
 ///
 /// # Safety
 /// The GIL is held.
-pub(crate) unsafe fn files(descriptors: *mut PyObject) -> Option<Vec<ManuallyDrop<File>>> {
+unsafe fn files(descriptors: *mut PyObject) -> Option<Vec<ManuallyDrop<File>>> {
     // SAFETY: the GIL is held; each item is borrowed while it is read. Files that are not closed here cannot be closed twice.
     unsafe {
         let count = ffi::PyTuple_Size(descriptors);

@@ -13,8 +13,8 @@ use pyo3_ffi::{self as ffi, Py_ssize_t, PyObject};
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::module::{exactly, none, text, to_str, truth, unsigned};
-use crate::reports::{Loaded, files, load};
+use crate::module::{native, none, to_str};
+use crate::reports::{Asked, Loaded, asked, load};
 
 /// What is asked for: `_captures.py` writes it.
 #[derive(Deserialize)]
@@ -47,24 +47,12 @@ enum Form {
     Parquet,
 }
 
-/// `capture_stacks(descriptors, query, columns, color, progress)`: see `_native.pyi`.
-pub unsafe extern "C" fn py_capture_stacks(
-    _: *mut PyObject,
-    arguments: *mut *mut PyObject,
-    count: Py_ssize_t,
-) -> *mut PyObject {
-    // SAFETY: called by the interpreter with the GIL held; each object made here has one owner.
-    unsafe {
-        let Some(&[descriptors, query, columns, color, progress]) = exactly(arguments, count) else {
+native! {
+    /// `capture_stacks(descriptors, query, columns, color, progress)`: see `_native.pyi`.
+    fn py_capture_stacks(descriptors, query, columns, color, progress) {
+        let Some(Asked { files, query, style, progress }) = asked([descriptors, query, columns, color, progress]) else {
             return ptr::null_mut();
         };
-        let (Some(files), Some(query), Some(columns)) = (files(descriptors), text(query), unsigned(columns)) else {
-            return ptr::null_mut();
-        };
-        let (Some(color), Some(progress)) = (truth(color), truth(progress)) else {
-            return ptr::null_mut();
-        };
-        let style = Style { columns: usize::try_from(columns).unwrap_or(usize::MAX), color };
         let query = match serde_json::from_str::<Query>(&query) {
             Ok(query) if query.before <= files.len() => query,
             Ok(_) => return pair(None, &json!({"problem": "fewer captures than are compared"})),
