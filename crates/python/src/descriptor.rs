@@ -97,16 +97,25 @@ impl OurFile {
     ///
     /// # Errors
     /// What the OS says.
-    pub fn links(&self) -> io::Result<u64> {
-        Ok(self.descriptor.file()?.metadata()?.nlink())
+    pub fn links(&mut self) -> io::Result<u64> {
+        Ok(self.with_file(|file| file.metadata())?.nlink())
     }
 
     /// How long it is.
     ///
     /// # Errors
     /// What the OS says.
-    pub fn bytes(&self) -> io::Result<u64> {
-        Ok(self.descriptor.file()?.metadata()?.len())
+    pub fn bytes(&mut self) -> io::Result<u64> {
+        Ok(self.with_file(|file| file.metadata())?.len())
+    }
+
+    /// Do something with the file, and again if the program has closed it in the middle of that.
+    fn with_file<T>(&mut self, work: impl Fn(&mut File) -> io::Result<T>) -> io::Result<T> {
+        let done = self.file().and_then(|mut file| work(&mut file));
+        if done.is_ok() || self.descriptor.is_there() {
+            return done;
+        }
+        self.file().and_then(|mut file| work(&mut file))
     }
 
     /// The file, opened again where the program has closed it.
@@ -125,7 +134,7 @@ impl OurFile {
 
 impl Write for OurFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file()?.write(bytes)
+        self.with_file(|file| file.write(bytes))
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -87,7 +87,7 @@ impl Ticker {
         }
         self.last = (tick.at_ms, tick.rss_bytes);
         let written = self.writer.write(&tick).and_then(|()| {
-            let file = self.writer.sink();
+            let file = self.writer.sink_mut();
             match file.links()? {
                 0 => Err(std::io::Error::other("the file was deleted")),
                 _ => file.bytes(),
