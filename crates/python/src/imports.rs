@@ -35,27 +35,16 @@
 //! Invariant: what the image calls here does not allocate, does not wait for a lock that its caller may hold, and leaves
 //! `errno` to `free`'s caller as it was.
 
-use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ffi::{CStr, c_char, c_void};
 use std::mem::MaybeUninit;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering::Relaxed, Ordering::Release};
 
-use goblin::elf64::dynamic::{DT_JMPREL, DT_NULL, DT_PLTRELSZ, DT_RELA, DT_RELASZ, DT_STRTAB, DT_SYMTAB, Dyn};
-use goblin::elf64::program_header::{PT_DYNAMIC, PT_GNU_RELRO, PT_LOAD, ProgramHeader};
-use goblin::elf64::reloc::{self, Rela};
-use goblin::elf64::sym::Sym;
 use pyo3_ffi as ffi;
 
 use crate::elsewhere::{self, Allocator, Domain};
-use crate::{hooks, hosts, interpreter, numpy};
-
-/// The relocations of a slot that holds the address of an imported function.
-#[cfg(target_arch = "x86_64")]
-const SLOT_TYPES: [u32; 2] = [reloc::R_X86_64_JUMP_SLOT, reloc::R_X86_64_GLOB_DAT];
-#[cfg(target_arch = "aarch64")]
-const SLOT_TYPES: [u32; 2] = [reloc::R_AARCH64_JUMP_SLOT, reloc::R_AARCH64_GLOB_DAT];
-#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-const SLOT_TYPES: [u32; 0] = [];
+use crate::image::Image;
+use crate::{hooks, hosts, numpy};
 
 /// A function that the image imports.
 struct Import {
@@ -70,12 +59,17 @@ static DLSYM: Import = Import { name: c"dlsym", original: AtomicPtr::new(ptr::nu
 
 impl Import {
     /// Put `ours` into its slots, and add these with what was there to `patched`.
-    fn replace(&self, image: &Image, ours: *mut c_void, patched: &mut Vec<Patched>) -> Result<(), String> {
-        let slots = image.slots(self.name);
+    fn replace(
+        &self,
+        image: &Image,
+        slots: Vec<*mut *mut c_void>,
+        ours: *mut c_void,
+        patched: &mut Vec<Patched>,
+    ) -> Result<(), String> {
         // SAFETY: slots of a loaded image are readable.
         let values = slots.iter().map(|slot| unsafe { slot.read_volatile() });
         // What lies in the image itself leads to another slot of it, or to the loader.
-        let is_original = |value: &*mut c_void| !value.is_null() && *value != ours && !interpreter::in_image(*value);
+        let is_original = |value: &*mut c_void| !value.is_null() && *value != ours && !image.contains(*value);
         let original = values.into_iter().find(is_original).ok_or("it imports them from no other library")?;
         self.original.store(original, Release);
         for slot in slots {
@@ -113,8 +107,11 @@ pub fn replace(raw: &Allocator) -> Result<(), String> {
     let free = raw.free.map_or(ptr::null(), |free| free as *const c_void);
     let image = Image::of(free).ok_or_else(|| failed("its image has no dynamic section that can be read"))?;
     let mut patched = Vec::new();
-    for (import, ours) in [(&FREE, free_or_pass as *mut c_void), (&REALLOC, realloc_or_pass as *mut c_void)] {
-        if let Err(reason) = import.replace(&image, ours, &mut patched) {
+    let [frees, reallocs, dlsyms] = image.slots([FREE.name, REALLOC.name, DLSYM.name]);
+    for (import, slots, ours) in
+        [(&FREE, frees, free_or_pass as *mut c_void), (&REALLOC, reallocs, realloc_or_pass as *mut c_void)]
+    {
+        if let Err(reason) = import.replace(&image, slots, ours, &mut patched) {
             undo(&image, &patched);
             return Err(failed(&reason));
         }
@@ -125,7 +122,7 @@ pub fn replace(raw: &Allocator) -> Result<(), String> {
     }
     REPLACED.store(true, Relaxed);
     patched.clear();
-    if DLSYM.replace(&image, dlsym_after_look as *mut c_void, &mut patched).is_err() {
+    if DLSYM.replace(&image, dlsyms, dlsym_after_look as *mut c_void, &mut patched).is_err() {
         undo(&image, &patched); // Then NumPy is found when somebody asks for our state.
     }
     Ok(())
@@ -244,121 +241,4 @@ pub fn default_is_in() -> bool {
     };
     let calloc = |allocator: &Allocator| allocator.calloc.map(|calloc| calloc as *const c_void);
     calloc(&current) == calloc(elsewhere::original(Domain::Raw))
-}
-
-/// A loaded ELF image.
-struct Image {
-    /// What is added to the addresses in its file.
-    bias: usize,
-    headers: &'static [ProgramHeader],
-}
-
-impl Image {
-    /// The image whose segments `address` lies in.
-    fn of(address: *const c_void) -> Option<Image> {
-        struct Search {
-            address: usize,
-            found: Option<Image>,
-        }
-
-        unsafe extern "C" fn visit(info: *mut libc::dl_phdr_info, _: usize, search: *mut c_void) -> c_int {
-            // SAFETY: the loader passes an image's headers, which stay where they are while it is loaded, and the interpreter
-            // that called us is; the last argument is the search below. The two types are ELF's `Elf64_Phdr`.
-            let (bias, headers, search) = unsafe {
-                let count = usize::from((*info).dlpi_phnum);
-                let headers = std::slice::from_raw_parts((*info).dlpi_phdr.cast::<ProgramHeader>(), count);
-                ((*info).dlpi_addr as usize, headers, &mut *search.cast::<Search>())
-            };
-            let image = Image { bias, headers };
-            let found = image.segments(PT_LOAD).any(|(start, bytes)| search.address.wrapping_sub(start) < bytes);
-            if found {
-                search.found = Some(image);
-            }
-            found.into()
-        }
-
-        let mut search = Search { address: address.addr(), found: None };
-        // SAFETY: `visit` is called with `search`, here.
-        unsafe { libc::dl_iterate_phdr(Some(visit), (&raw mut search).cast()) };
-        search.found
-    }
-
-    /// Start and length of its segments of a kind, in memory.
-    fn segments(&self, kind: u32) -> impl Iterator<Item = (usize, usize)> {
-        let of_kind = self.headers.iter().filter(move |header| header.p_type == kind);
-        of_kind.map(|header| (self.bias.wrapping_add(header.p_vaddr as usize), header.p_memsz as usize))
-    }
-
-    /// The value of an entry of the dynamic section.
-    fn value(&self, tag: u64) -> Option<usize> {
-        let (start, _) = self.segments(PT_DYNAMIC).next()?;
-        let mut entry: *const Dyn = ptr::with_exposed_provenance(start);
-        // SAFETY: an array of the loaded image, which such an entry ends.
-        unsafe {
-            while (*entry).d_tag != DT_NULL {
-                if (*entry).d_tag == tag {
-                    return Some((*entry).d_val as usize);
-                }
-                entry = entry.add(1);
-            }
-        }
-        None
-    }
-
-    /// The slots that hold the address of an imported function.
-    fn slots(&self, name: &CStr) -> Vec<*mut *mut c_void> {
-        // SAFETY: the image is loaded as its headers say; the loader relied on the same tables.
-        unsafe {
-            let (Some(symbols), Some(names)) = (self.table::<Sym>(DT_SYMTAB), self.table::<c_char>(DT_STRTAB)) else {
-                return Vec::new();
-            };
-            let relocations = [(DT_JMPREL, DT_PLTRELSZ), (DT_RELA, DT_RELASZ)].map(|(table, bytes)| {
-                let table = self.table::<Rela>(table).zip(self.value(bytes));
-                table.map_or(&[][..], |(table, bytes)| std::slice::from_raw_parts(table, bytes / size_of::<Rela>()))
-            });
-            let of_name = relocations.into_iter().flatten().filter(|relocation| {
-                let symbol = symbols.add(reloc::r_sym(relocation.r_info) as usize);
-                SLOT_TYPES.contains(&reloc::r_type(relocation.r_info))
-                    && CStr::from_ptr(names.add((*symbol).st_name as usize)) == name
-            });
-            of_name
-                .map(|found| ptr::with_exposed_provenance_mut(self.bias.wrapping_add(found.r_offset as usize)))
-                .collect()
-        }
-    }
-
-    /// The address of a table of the dynamic section. glibc has relocated it already, musl has not.
-    fn table<T>(&self, tag: u64) -> Option<*const T> {
-        let address = self.value(tag)?;
-        let address = if address < self.bias { address + self.bias } else { address };
-        Some(ptr::with_exposed_provenance(address))
-    }
-
-    /// Write a slot, in one go for the threads that use it. Where the loader has sealed its page (RELRO), that is opened
-    /// for the moment.
-    ///
-    /// # Safety
-    /// `slot` is one of this image's, and `function` what may be in it.
-    unsafe fn write(&self, slot: *mut *mut c_void, function: *mut c_void) -> std::io::Result<()> {
-        // SAFETY: no conditions.
-        let page_bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
-        let page = slot.map_addr(|address| address & !(page_bytes - 1));
-        let sealed = self.segments(PT_GNU_RELRO).any(|(start, bytes)| {
-            // Whole pages, as both loaders have it.
-            (start & !(page_bytes - 1)..(start + bytes) & !(page_bytes - 1)).contains(&slot.addr())
-        });
-        let protect = |protection| {
-            // SAFETY: a page of the image's own tables, which stays readable.
-            match !sealed || unsafe { libc::mprotect(page.cast(), page_bytes, protection) } == 0 {
-                true => Ok(()),
-                false => Err(std::io::Error::last_os_error()),
-            }
-        };
-        protect(libc::PROT_READ | libc::PROT_WRITE)?;
-        // SAFETY: an aligned word, writable now.
-        unsafe { AtomicPtr::from_ptr(slot).store(function, Release) };
-        // A page that stays open does no harm.
-        let _ = protect(libc::PROT_READ);
-        Ok(())
-    }
 }

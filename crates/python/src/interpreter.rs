@@ -1,17 +1,27 @@
 //! Questions about the interpreter that is running: whose thread this is, and what belongs to the interpreter itself.
 
-use std::ffi::c_void;
-use std::mem::MaybeUninit;
+use std::ffi::{c_int, c_void};
 use std::ptr;
 use std::sync::OnceLock;
 
 use pyo3_ffi as ffi;
 
 use crate::frames::{self, Domain, Interpreter};
+use crate::image::Image;
 use crate::layout::Layout;
 
 /// Whether interpreters can have allocators of their own: since 3.12.
 pub const MAY_HAVE_ALLOCATORS: bool = cfg!(Py_3_12);
+
+/// Whether the interpreter is ending: `Py_FinalizeEx` runs.
+pub fn is_ending() -> bool {
+    unsafe extern "C" {
+        #[cfg_attr(not(Py_3_13), link_name = "_Py_IsFinalizing")]
+        fn Py_IsFinalizing() -> c_int;
+    }
+    // SAFETY: no conditions; exported by 3.10 to 3.12 under the one name (Include/cpython/pylifecycle.h), by 3.13 under the other.
+    unsafe { Py_IsFinalizing() != 0 }
+}
 
 /// Whether this process has more interpreters than one: the newest is the first of their list, the main one the last.
 pub fn are_several() -> bool {
@@ -47,19 +57,9 @@ pub fn may_use_main() -> bool {
 
 /// Whether an address lies in the interpreter's own image: its code and its static data.
 pub fn in_image(address: *const c_void) -> bool {
-    static IMAGE: OnceLock<usize> = OnceLock::new();
-    let image = *IMAGE.get_or_init(|| image_of(ffi::PyMem_SetAllocator as *const c_void).unwrap_or(0));
-    image != 0 && image_of(address) == Some(image)
-}
-
-/// Where the image that contains `address` was loaded.
-fn image_of(address: *const c_void) -> Option<usize> {
-    if address.is_null() {
-        return None;
-    }
-    let mut info = MaybeUninit::<libc::Dl_info>::zeroed();
-    // SAFETY: looks the address up without reading it; fills in the structure if it is found.
-    unsafe { (libc::dladdr(address, info.as_mut_ptr()) != 0).then(|| info.assume_init().dli_fbase.addr()) }
+    static IMAGE: OnceLock<Option<Image>> = OnceLock::new();
+    let image = IMAGE.get_or_init(|| Image::of(ffi::PyMem_SetAllocator as *const c_void));
+    image.as_ref().is_some_and(|image| image.contains(address))
 }
 
 /// Whether an object lives for ever: its reference count does not change (3.12+).

@@ -6,6 +6,7 @@
 //! hosts.rs       which heap serves whom: main interpreter, raw domain, interpreters of their own
 //! elsewhere.rs   blocks that are not the calling heap's: CPython's own, other heaps'
 //! imports.rs     the interpreter's own calls of libc's free and realloc, which may get blocks of ours, and of dlsym
+//! image.rs       the interpreter's image, whose tables imports.rs writes
 //! numpy.rs       the data of NumPy's arrays, through NumPy's own handler (NEP 49)
 //! fork.rs        locks held across fork
 //! profile/       the sampler's observer and what it found; frames.rs reads the Python stack
@@ -41,6 +42,7 @@ mod fork;
 mod frames;
 mod hooks;
 mod hosts;
+mod image;
 mod imports;
 mod install;
 mod interpreter;

@@ -20,7 +20,8 @@
 //! traverse.rs types that say something wrong of their references
 //! history.rs  what collections did, for reports
 //! ```
-//! With any `gc.DEBUG_*` flag set, CPython searches for itself: its messages speak of its own lists.
+//! With any `gc.DEBUG_*` flag set, CPython searches for itself: its messages speak of its own lists. So it does at its end where
+//! there are few objects.
 
 mod full;
 mod graph;
@@ -37,7 +38,7 @@ use std::time::Instant;
 
 use pyo3_ffi::{self as ffi, PyObject};
 
-use crate::{capture, profile};
+use crate::{capture, interpreter, profile};
 use full::Survivors;
 use history::History;
 use state::{CollectorState, OLD};
@@ -56,6 +57,10 @@ pub enum Mode {
     /// CPython's, compared with ours.
     Verify,
 }
+
+/// When CPython ends it collects several times, what is left between them being mostly trash. So few objects it searches as
+/// fast as we do, and short programs need not pay for tables of ours.
+const FEW_OBJECTS: usize = 16 << 10;
 
 /// Our collector in one interpreter. At a fixed address, used under the interpreter's GIL. Code of the program that runs inside
 /// its calls may come back to it: nothing is borrowed meanwhile.
@@ -121,6 +126,7 @@ impl Seat {
     fn before_full(&self) {
         match self.mode.get() {
             Mode::Cpython => {}
+            Mode::Heapkeeper if interpreter::is_ending() && self.state.tracks_at_most(FEW_OBJECTS) => {}
             Mode::Heapkeeper => {
                 let mut history = self.history.borrow_mut();
                 if let Some(found) = full::hide_survivors(self.state, &self.survivors, history.expects_trash()) {

@@ -49,6 +49,26 @@ impl CollectorState {
         HeaderPtr(self.field::<Header>(Layout::get().gc_permanent))
     }
 
+    /// Whether there are so many tracked objects at most, in all generations.
+    pub fn tracks_at_most(self, objects: usize) -> bool {
+        let mut left = objects;
+        for generation in 0..GENERATIONS {
+            let head = self.head(generation);
+            // SAFETY: see the struct; the lists are canonical where this is asked.
+            unsafe {
+                let mut header = head.next();
+                while header != head {
+                    if left == 0 {
+                        return false;
+                    }
+                    left -= 1;
+                    header = header.next();
+                }
+            }
+        }
+        true
+    }
+
     pub fn threshold(self, generation: usize) -> c_int {
         // SAFETY: see the struct.
         unsafe { self.in_generation::<c_int>(generation, Layout::get().gc_threshold).read() }
