@@ -9,6 +9,7 @@
 //! the frame that 3.13 puts between a class call and `__init__` (`_Py_InitCleanup` in `Python/specialize.c`), whose code
 //! object says that none of its instructions is traceable.
 
+use core::cell::Cell;
 use core::mem::MaybeUninit;
 use core::ptr;
 
@@ -133,15 +134,6 @@ pub unsafe fn walk(layout: &Layout, state: *mut ffi::PyThreadState, stack: &mut 
     walk_with(&Direct, layout, state.cast(), stack);
 }
 
-/// Visit the frames that `state` runs, innermost first, with where each lies, until `visit` says no.
-///
-/// # Safety
-/// As for [`walk`].
-#[inline(always)]
-pub unsafe fn visit(layout: &Layout, state: *mut ffi::PyThreadState, visit: impl FnMut(*const u8, RawFrame) -> bool) {
-    walk_frames(&Direct, layout, state.cast(), visit);
-}
-
 /// A frame as it lies in memory, complete or not: where it is, what it runs, and where in that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Link {
@@ -153,36 +145,56 @@ pub struct Link {
     pub place: usize,
 }
 
-/// Visit the links of the frames that `state` runs, innermost first, until `visit` says no. Whether it came to the end.
-///
-/// Two chains of equal links are the same stack: what [`visit`] makes of a frame follows from its link.
+/// The innermost frame that `state` runs; null if there is none.
 ///
 /// # Safety
 /// As for [`walk`].
 #[inline(always)]
-pub unsafe fn visit_links(
-    layout: &Layout,
-    state: *mut ffi::PyThreadState,
-    mut visit: impl FnMut(Link) -> bool,
-) -> bool {
+pub unsafe fn innermost(layout: &Layout, state: *mut ffi::PyThreadState) -> *const u8 {
     // `Direct` reads everything.
-    let mut frame = first_frame(&Direct, layout, state.cast()).unwrap_or(ptr::null());
-    while !frame.is_null() {
-        // SAFETY: by the caller's word; frames that a running thread links are alive.
-        let link = unsafe {
-            let place = match layout.frame_owner {
-                ABSENT => read_at::<i32>(frame, layout.frame_lasti) as usize,
-                _ => read_at(frame, layout.frame_instr),
-            };
-            Link { frame, code: read_at(frame, layout.frame_code), place }
+    first_frame(&Direct, layout, state.cast()).unwrap_or(ptr::null())
+}
+
+/// What called a frame, or null.
+///
+/// # Safety
+/// The frame is linked by a running thread whose GIL is held, and the layout has been checked.
+#[inline(always)]
+pub unsafe fn previous(layout: &Layout, frame: *const u8) -> *const u8 {
+    // SAFETY: by the caller's word.
+    unsafe { read_at(frame, layout.frame_previous) }
+}
+
+/// The link of a frame. Two chains of equal links are the same stack: what [`of_link`] makes of a frame follows from its link.
+///
+/// # Safety
+/// As for [`previous`].
+#[inline(always)]
+pub unsafe fn link(layout: &Layout, frame: *const u8) -> Link {
+    // SAFETY: by the caller's word.
+    unsafe {
+        let place = match layout.frame_owner {
+            ABSENT => read_at::<i32>(frame, layout.frame_lasti) as usize,
+            _ => read_at(frame, layout.frame_instr),
         };
-        if !visit(link) {
-            return false;
-        }
-        // SAFETY: as above.
-        frame = unsafe { read_at(frame, layout.frame_previous) };
+        Link { frame, code: read_at(frame, layout.frame_code), place }
     }
-    true
+}
+
+/// Whether the frame of a link has that link still.
+///
+/// # Safety
+/// As for [`previous`], for the link's frame; if the link's code object is not alive any more, no frame runs at its place.
+#[inline(always)]
+pub unsafe fn is_at(layout: &Layout, known: &Link) -> bool {
+    // SAFETY: by the caller's word.
+    unsafe {
+        match cfg!(Py_3_11) {
+            // The place lies in the code object, and says which it is.
+            true => read_at::<usize>(known.frame, layout.frame_instr) == known.place,
+            false => link(layout, known.frame) == *known,
+        }
+    }
 }
 
 /// The frame of a link, or nothing where a traceback would have nothing either.
@@ -196,7 +208,7 @@ pub unsafe fn of_link(layout: &Layout, link: Link) -> Option<RawFrame> {
 
 /// [`walk`] with a layout not checked yet: says whether every word could be read.
 pub fn walk_checked(layout: &Layout, state: *mut ffi::PyThreadState, stack: &mut Stack) -> bool {
-    walk_with(&Checked, layout, state.cast(), stack).is_some()
+    walk_with(&Checked::new(), layout, state.cast(), stack).is_some()
 }
 
 /// Visit what stands in the local variables of the frames that `state` runs: null, an object, or, in a frame that is being
@@ -238,7 +250,7 @@ unsafe fn locals_of(layout: &Layout, code: *mut ffi::PyCodeObject) -> usize {
 
 /// The word at `offset_bytes` from `base`, read through the kernel; `None` where nothing is mapped.
 pub fn checked_word(base: *const u8, offset_bytes: u32) -> Option<usize> {
-    Checked.read(base, offset_bytes)
+    Checked::new().read(base, offset_bytes)
 }
 
 /// # Safety
@@ -260,26 +272,54 @@ struct Direct;
 impl Memory for Direct {
     #[inline]
     fn read<T: Copy>(&self, base: *const u8, offset_bytes: u32) -> Option<T> {
-        // SAFETY: only `walk` uses this reader, whose caller vouches for the thread state and the layout; frames and code
-        // objects that a running thread links are alive.
+        // SAFETY: `walk` uses this reader, whose caller vouches for the thread state and the layout; frames and code objects
+        // that a running thread links are alive. `Checked` uses it for memory that it has seen to be there.
         Some(unsafe { read_at(base, offset_bytes) })
     }
 }
 
-/// Reads nothing but mapped memory, whatever it is asked for.
-struct Checked;
+/// Reads nothing but mapped memory, whatever it is asked for. Used while nothing is unmapped: what could be read once is read
+/// plainly from then on.
+struct Checked {
+    /// Addresses of pages that could be read, the newest in a place that moves on; 1 for none.
+    readable: Cell<[usize; 8]>,
+    newest: Cell<usize>,
+}
+
+/// The smallest there are.
+const PAGE_BYTES: usize = 4096;
+
+impl Checked {
+    fn new() -> Checked {
+        Checked { readable: Cell::new([1; 8]), newest: Cell::new(0) }
+    }
+
+    fn is_readable(&self, address: usize) -> bool {
+        self.readable.get().contains(&(address & !(PAGE_BYTES - 1)))
+    }
+
+    fn note_readable(&self, address: usize) {
+        let mut readable = self.readable.get();
+        self.newest.set((self.newest.get() + 1) % readable.len());
+        readable[self.newest.get()] = address & !(PAGE_BYTES - 1);
+        self.readable.set(readable);
+    }
+}
 
 impl Memory for Checked {
     fn read<T: Copy>(&self, base: *const u8, offset_bytes: u32) -> Option<T> {
+        let from = base.wrapping_add(offset_bytes as usize);
+        let last = from.addr().wrapping_add(size_of::<T>() - 1);
+        if self.is_readable(from.addr()) && self.is_readable(last) {
+            return Direct.read(base, offset_bytes);
+        }
         let mut value = MaybeUninit::<T>::uninit();
         let into = libc::iovec { iov_base: value.as_mut_ptr().cast(), iov_len: size_of::<T>() };
-        let from = libc::iovec {
-            iov_base: base.wrapping_add(offset_bytes as usize).cast_mut().cast(),
-            iov_len: size_of::<T>(),
-        };
+        let remote = libc::iovec { iov_base: from.cast_mut().cast(), iov_len: size_of::<T>() };
         // SAFETY: writes only to `value`; the kernel checks the other address.
-        let read = unsafe { libc::process_vm_readv(libc::getpid(), &into, 1, &from, 1, 0) };
+        let read = unsafe { libc::process_vm_readv(libc::getpid(), &into, 1, &remote, 1, 0) };
         if read == size_of::<T>() as isize {
+            self.note_readable(from.addr());
             // SAFETY: the kernel has filled it, and `walk_with` asks for pointers and integers only.
             return Some(unsafe { value.assume_init() });
         }

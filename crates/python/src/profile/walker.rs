@@ -2,10 +2,19 @@
 //! mode.**
 //!
 //! Most allocations come from the stack of the one before, or from one that differs in its innermost frames. So the walker
-//! keeps the last stack it saw. One look at all frames says whether it is the same, or the same but for the place in the
-//! innermost one (a frame can come back at the same address with other callers, so that none may be left out); else the
-//! outer frames that agree are kept, and for each other a small cache names the stack with that frame in it. Only what the
-//! cache does not know goes to the tables, under their lock.
+//! keeps the last stack it saw, outermost first, with the site of each part of it:
+//!
+//! ```text
+//!            known                     now
+//! levels[0]  main        :12    ═══    main        :12
+//! levels[1]  Shop.serve  :40    ═══    Shop.serve  :43     the frame that both have, at another place: a node anew
+//! levels[2]  render      :7            parse       :3      a new frame: a node anew
+//! ```
+//! From the innermost frame outwards, new frames are set aside until one comes that lies where one lay. From there on all must
+//! lie where they lay, and all are looked at: a frame can come back at the same address with other callers. They are looked at
+//! where they were, not by following their links, so that the processor need not wait for one to find the next. From the
+//! outermost that has changed, nodes are found anew: a small cache names a stack with a frame more in it; only what that does
+//! not know goes to the tables, under their lock.
 //!
 //! Invariant: a code object in the cache, or in a stack that may be found again, is kept alive by the tables. So an address
 //! that agrees is the same code object.
@@ -20,24 +29,30 @@ use super::with_state;
 use crate::frames::{self, Domain, Interpreter, Link, RawFrame};
 use crate::layout::Layout;
 
-/// Entries of the cache of frames, and of that of sites. A power of two.
-const CACHED: usize = 1024;
+/// Entries of the cache of frames, 32 bytes each, and of that of sites. A power of two.
+const CACHED: usize = 8192;
 
-/// Links of a stack that are kept: those of the frames, and as many marks of the C stack between them. Deeper ones are walked
-/// each time.
-const MAX_LINKS: usize = 2 * MAX_DEPTH;
+/// Links of a stack that are kept: those of the frames, and twice as many marks of the C stack between them.
+const MAX_LEVELS: usize = 3 * MAX_DEPTH;
+
+/// As many innermost frames may be new; beyond that the whole stack is walked.
+const MAX_NEW: usize = 32;
+
+/// Places for the numbers of levels. A power of two.
+const PLACES: usize = 512;
 
 const NO_LINK: Link = Link { frame: core::ptr::null(), code: core::ptr::null(), place: 0 };
 
-/// A frame of the last stack.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Frame {
-    frame: *const u8,
-    code: *mut ffi::PyCodeObject,
-    offset_bytes: i32,
+/// A link of the last stack, and the stack as far as that.
+#[derive(Debug, Clone, Copy)]
+struct Level {
+    link: Link,
+    node: NodeId,
+    /// Of its frames, how many count: links may be marks of the C stack, or of frames that are still being made.
+    frames: u32,
 }
 
-const NO_FRAME: Frame = Frame { frame: core::ptr::null(), code: core::ptr::null_mut(), offset_bytes: 0 };
+const NO_LEVEL: Level = Level { link: NO_LINK, node: NodeId::EMPTY, frames: 0 };
 
 /// `parent` with a frame of `code` in it is `node`.
 #[derive(Debug, Clone, Copy)]
@@ -58,6 +73,26 @@ struct Site {
     entry: Entry,
 }
 
+/// Remembers what the tables answered: what has one hash has one place.
+struct Cache<T>(Box<[T; CACHED]>);
+
+impl<T: Copy> Cache<T> {
+    /// Nothing but this, which is never asked for.
+    fn new(nothing: T) -> Cache<T> {
+        Cache(Box::new([nothing; CACHED]))
+    }
+
+    #[inline(always)]
+    fn find(&self, hash: usize, is_it: impl Fn(&T) -> bool) -> Option<&T> {
+        Some(&self.0[hash % CACHED]).filter(|known| is_it(known))
+    }
+
+    #[inline(always)]
+    fn insert(&mut self, hash: usize, value: T) {
+        self.0[hash % CACHED] = value;
+    }
+}
+
 /// How much of a stack to tell from others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Depth {
@@ -76,14 +111,6 @@ impl Depth {
     }
 }
 
-/// The frames of a stack, innermost first.
-struct Frames {
-    frames: [Frame; MAX_DEPTH],
-    len: usize,
-    /// Outer frames beyond those: how many there are, or, for whole stacks, that there are some.
-    outer: usize,
-}
-
 /// Finds the entry of the stack that runs.
 pub(super) struct Walker {
     max_frames: usize,
@@ -91,34 +118,45 @@ pub(super) struct Walker {
     /// The last stack: where it was seen, and the entry. None may be found again if `state` is null.
     state: *mut ffi::PyThreadState,
     entry: Entry,
-    /// The links of the last stack; none where there were too many.
-    links: Box<[Link; MAX_LINKS]>,
-    link_count: usize,
-    /// The last stack and room for the next; `last` says which is which.
-    stacks: Box<[Frames; 2]>,
-    last: usize,
-    /// The stack of the outermost frame, of that and the next, and so on.
-    nodes: Box<[NodeId; MAX_DEPTH]>,
-    children: Box<[Child]>,
-    sites: Box<[Site]>,
+    /// The last stack, outermost first.
+    levels: Box<[Level; MAX_LEVELS]>,
+    len: usize,
+    /// Whether the stack is all there, so that parts of it are stacks too.
+    is_whole: bool,
+    /// By the address of a frame, the level that it may be at.
+    places: Box<[u16; PLACES]>,
+    /// Room for the frames that are new, innermost first.
+    new: Box<[*const u8; MAX_NEW]>,
+    /// Room for a walk: links, innermost first, with the frames that count.
+    walked: Box<[(Link, Option<RawFrame>); MAX_LEVELS]>,
+    children: Cache<Child>,
+    sites: Cache<Site>,
+}
+
+/// Frames are at least as long as this: most of those that lie side by side have places of their own.
+const FRAME_SHIFT: u32 = 5;
+
+#[inline(always)]
+fn place_of(frame: *const u8) -> usize {
+    frame.addr() >> FRAME_SHIFT & (PLACES - 1)
 }
 
 impl Walker {
     pub(super) fn new(depth: Depth) -> Walker {
         let site = Site { node: NodeId::EMPTY, thread: ThreadId(usize::MAX), entry: Entry::OTHERS };
-        let frames = || Frames { frames: [NO_FRAME; MAX_DEPTH], len: 0, outer: 0 };
         Walker {
             max_frames: depth.max_frames(),
             folds: depth == Depth::Whole,
             state: core::ptr::null_mut(),
             entry: Entry::OTHERS,
-            links: Box::new([NO_LINK; MAX_LINKS]),
-            link_count: 0,
-            stacks: Box::new([frames(), frames()]),
-            last: 0,
-            nodes: Box::new([NodeId::EMPTY; MAX_DEPTH]),
-            children: vec![NO_CHILD; CACHED].into_boxed_slice(),
-            sites: vec![site; CACHED].into_boxed_slice(),
+            levels: Box::new([NO_LEVEL; MAX_LEVELS]),
+            len: 0,
+            is_whole: false,
+            places: Box::new([0; PLACES]),
+            new: Box::new([core::ptr::null(); MAX_NEW]),
+            walked: Box::new([(NO_LINK, None); MAX_LEVELS]),
+            children: Cache::new(NO_CHILD),
+            sites: Cache::new(site),
         }
     }
 
@@ -128,7 +166,7 @@ impl Walker {
         self.folds = depth == Depth::Whole;
         self.state = core::ptr::null_mut();
         // What folds and what does not are different stacks.
-        self.children.fill(NO_CHILD);
+        self.children.0.fill(NO_CHILD);
     }
 
     /// The entry of the stack that the calling thread runs.
@@ -140,165 +178,204 @@ impl Walker {
         let domain = if caller == Caller::Raw { Domain::Raw } else { Domain::Object };
         let state = frames::current_thread_state(domain);
         let layout = Layout::get();
+        if state.is_null() {
+            return self.entry_without_frames();
+        }
         if caller != Caller::Main {
             // SAFETY: the thread's own state.
-            match unsafe { (!state.is_null()).then(|| frames::interpreter(layout, state)) } {
-                Some(Interpreter::Shared) => {}
-                Some(Interpreter::Own(number)) => return self.entry_of_interpreter(number),
-                None => return self.entry_without_frames(),
+            match unsafe { frames::interpreter(layout, state) } {
+                Interpreter::Shared => {}
+                Interpreter::Own(number) => return self.entry_of_interpreter(number),
             }
         }
-        if state == self.state && self.link_count > 0 {
-            let mut index = 0;
-            let mut moved = false;
-            let links = &mut self.links[..self.link_count];
-            // SAFETY: `state` is the calling thread's, which holds the GIL.
-            let to_the_end = unsafe {
-                frames::visit_links(layout, state, |link| {
-                    let Some(known) = links.get_mut(index) else {
-                        return false;
-                    };
-                    if *known != link {
-                        if index > 0 || known.frame != link.frame || known.code != link.code {
-                            return false;
-                        }
-                        moved = true;
-                        known.place = link.place;
-                    }
-                    index += 1;
-                    true
-                })
-            };
-            if to_the_end && index == links.len() {
-                if !moved {
-                    return self.entry;
-                }
-                // SAFETY: as above; the first link is that of the innermost frame.
-                if let Some(entry) = unsafe { self.entry_of_moved(layout) } {
-                    return entry;
-                }
-            }
-        }
-        let (last, next) = match &mut *self.stacks {
-            [a, b] if self.last == 0 => (a, b),
-            [a, b] => (b, a),
-        };
-        next.len = 0;
-        next.outer = 0;
-        let mut same = state == self.state;
-        let (max_frames, counts_outer) = (self.max_frames, !self.folds);
         // SAFETY: `state` is the calling thread's, which holds the GIL.
         unsafe {
-            frames::visit(layout, state, |frame, RawFrame { code, offset_bytes }| {
-                if next.len == max_frames {
-                    next.outer += 1;
-                    return counts_outer;
-                }
-                let seen = Frame { frame, code, offset_bytes };
-                same &= last.frames[next.len] == seen;
-                next.frames[next.len] = seen;
-                next.len += 1;
-                true
-            });
-        }
-        // SAFETY: as above.
-        unsafe {
-            if same && next.len == last.len && next.outer == last.outer {
-                self.keep_links(state);
-                return self.entry;
+            if state == self.state
+                && let Some(entry) = self.entry_of_known(layout, state)
+            {
+                return entry;
             }
-            self.entry_of_next(state)
+            self.entry_of_walked(layout, state)
         }
     }
 
-    /// The entry of the last stack with the innermost frame at another place, which its link says. `None` where that is not all
-    /// there is to it.
+    /// The entry of the stack that runs, if its outer part is known.
     ///
     /// # Safety
-    /// The calling thread holds the GIL and runs that stack.
+    /// The calling thread holds the GIL; its state is that of the last stack, which may be found again.
     #[inline(always)]
-    unsafe fn entry_of_moved(&mut self, layout: &Layout) -> Option<Entry> {
-        let stack = &mut self.stacks[self.last];
-        let innermost = stack.frames[..stack.len].first_mut().filter(|frame| frame.frame == self.links[0].frame)?;
-        if stack.outer > 0 {
+    unsafe fn entry_of_known(&mut self, layout: &Layout, state: *mut ffi::PyThreadState) -> Option<Entry> {
+        let mut count = 0;
+        // SAFETY: by the caller's word; each frame is linked by the one before.
+        unsafe {
+            let mut frame = frames::innermost(layout, state);
+            let shared = loop {
+                if frame.is_null() {
+                    return None;
+                }
+                let outer = frames::previous(layout, frame);
+                if let Some(level) = self.level_of(frame)
+                    && outer == self.frame_outside(level)
+                {
+                    break level;
+                }
+                *self.new.get_mut(count)? = frame;
+                count += 1;
+                frame = outer;
+            };
+            let changed = self.first_changed(layout, shared)?;
+            if changed == self.len && count == 0 {
+                return Some(self.entry);
+            }
+            if !self.is_whole {
+                return None;
+            }
+            self.entry_of_changed(layout, changed, shared, count)
+        }
+    }
+
+    /// The level of this frame, or of another one that lay where it lies; `None` also for some that are known.
+    #[inline(always)]
+    fn level_of(&self, frame: *const u8) -> Option<usize> {
+        let level = usize::from(self.places[place_of(frame)]);
+        (level < self.len && self.levels[level].link.frame == frame).then_some(level)
+    }
+
+    #[inline(always)]
+    fn set_level(&mut self, number: usize, level: Level) {
+        self.levels[number] = level;
+        self.places[place_of(level.link.frame)] = number as u16;
+    }
+
+    /// The frame that linked that of a level; null at the outermost.
+    #[inline(always)]
+    fn frame_outside(&self, level: usize) -> *const u8 {
+        if level == 0 { core::ptr::null() } else { self.levels[level - 1].link.frame }
+    }
+
+    /// Compare what runs with a level and all that are outside of it: the outermost that has changed, or the level after
+    /// these. `None` if the frames are others.
+    ///
+    /// # Safety
+    /// As for [`Walker::entry_of_known`]; the level's frame is linked.
+    #[inline(always)]
+    unsafe fn first_changed(&self, layout: &Layout, shared: usize) -> Option<usize> {
+        let mut changed = shared + 1;
+        let mut level = shared;
+        // SAFETY: by the caller's word; a frame is looked at if the one inside of it has linked it just now.
+        unsafe {
+            for pair in self.levels[..=shared].windows(2).rev() {
+                let [outer, known] = pair else { return None };
+                if !frames::is_at(layout, &known.link) {
+                    changed = level;
+                }
+                if frames::previous(layout, known.link.frame) != outer.link.frame {
+                    return None;
+                }
+                level -= 1;
+            }
+            let outermost = &self.levels[0].link;
+            if !frames::is_at(layout, outermost) {
+                changed = 0;
+            }
+            frames::previous(layout, outermost.frame).is_null().then_some(changed)
+        }
+    }
+
+    /// The entry of the stack whose frames are those of the levels up to `shared`, from `changed` on with other links, and the
+    /// `new` ones.
+    ///
+    /// # Safety
+    /// As for [`Walker::entry_of_known`]; that is the stack that runs.
+    #[inline(always)]
+    unsafe fn entry_of_changed(&mut self, layout: &Layout, changed: usize, shared: usize, new: usize) -> Option<Entry> {
+        // Until all is in place, the levels are no stack.
+        let state = core::mem::replace(&mut self.state, core::ptr::null_mut());
+        let end = shared + 1 + new;
+        if end > MAX_LEVELS {
             return None;
         }
-        // SAFETY: by the caller's word.
-        innermost.offset_bytes = unsafe { frames::of_link(layout, self.links[0]) }?.offset_bytes;
-        let (frame, depth) = (*innermost, stack.len - 1);
-        let parent = if depth == 0 { NodeId::EMPTY } else { self.nodes[depth - 1] };
-        // SAFETY: as above.
-        let Ok((node, true)) = (unsafe { self.child(parent, frame) }) else {
-            // What is kept of the last stack is no longer it.
-            self.state = core::ptr::null_mut();
+        let outer = if changed == 0 { NO_LEVEL } else { self.levels[changed - 1] };
+        let (mut node, mut frames) = (outer.node, outer.frames);
+        for level in changed..end {
+            let frame = if level <= shared { self.levels[level].link.frame } else { self.new[end - 1 - level] };
+            // SAFETY: by the caller's word.
+            unsafe {
+                let link = frames::link(layout, frame);
+                if let Some(frame) = frames::of_link(layout, link) {
+                    let Ok((child, true)) = self.child(node, frame) else { return None };
+                    node = child;
+                    frames += 1;
+                }
+                self.set_level(level, Level { link, node, frames });
+            }
+        }
+        if frames as usize > self.max_frames {
             return None;
-        };
-        self.nodes[depth] = node;
+        }
+        self.len = end;
+        self.state = state;
         self.entry = self.site(node);
         Some(self.entry)
     }
 
-    /// Keep the links of the stack that runs.
+    /// The entry of the stack that runs, all of it walked. It becomes the last one.
     ///
     /// # Safety
-    /// As for [`Walker::entry_of_next`].
-    unsafe fn keep_links(&mut self, state: *mut ffi::PyThreadState) {
-        let mut count = 0;
-        let links = &mut self.links;
-        // SAFETY: by the caller's word.
-        let fits = unsafe {
-            frames::visit_links(Layout::get(), state, |link| {
-                let Some(place) = links.get_mut(count) else {
-                    return false;
-                };
-                *place = link;
-                count += 1;
-                true
-            })
-        };
-        self.link_count = if fits { count } else { 0 };
-    }
-
-    /// The entry of the stack just walked, which becomes the last one.
-    ///
-    /// # Safety
-    /// `state` is the calling thread's, which holds the GIL; its frames are those of the next stack.
+    /// `state` is the calling thread's, which holds the GIL.
     #[inline(never)]
-    unsafe fn entry_of_next(&mut self, state: *mut ffi::PyThreadState) -> Entry {
-        // SAFETY: by the caller's word.
-        unsafe { self.keep_links(state) };
-        let (last, next) = (&self.stacks[self.last], &self.stacks[1 - self.last]);
-        let mut agree = 0;
-        if self.state == state && last.outer == next.outer && (last.outer == 0 || !self.folds) {
-            let pairs = last.frames[..last.len].iter().rev().zip(next.frames[..next.len].iter().rev());
-            agree = pairs.take_while(|(last, next)| last == next).count();
-        }
-        let (len, outer) = (next.len, next.outer);
-        let mut node = match (agree, outer) {
-            (0, 0) => NodeId::EMPTY,
-            (0, _) if self.folds => NodeId::TRUNCATED,
-            (0, _) => truncated_in_tables(len + outer),
-            _ => self.nodes[agree - 1],
-        };
-        let mut may_return = true;
-        self.last = 1 - self.last;
-        for depth in agree..len {
-            let frame = self.stacks[self.last].frames[len - 1 - depth];
-            // SAFETY: a running frame keeps its code object alive; the GIL is held.
-            match unsafe { self.child(node, frame) } {
-                Ok((child, is_kept)) => {
-                    node = child;
-                    may_return &= is_kept;
+    unsafe fn entry_of_walked(&mut self, layout: &Layout, state: *mut ffi::PyThreadState) -> Entry {
+        self.state = core::ptr::null_mut();
+        let (mut links, mut frames, mut outer) = (0, 0, 0);
+        // SAFETY: by the caller's word; each frame is linked by the one before.
+        unsafe {
+            let mut frame = frames::innermost(layout, state);
+            while !frame.is_null() && (links < MAX_LEVELS || !self.folds) {
+                let link = frames::link(layout, frame);
+                let mut counted = frames::of_link(layout, link);
+                if counted.is_some() {
+                    if frames == self.max_frames || links >= MAX_LEVELS {
+                        outer += 1;
+                        counted = None;
+                    } else {
+                        frames += 1;
+                    }
                 }
-                Err(Full) => {
-                    self.state = core::ptr::null_mut();
-                    return Entry::OTHERS;
+                if let Some(place) = self.walked.get_mut(links) {
+                    *place = (link, counted);
                 }
+                links += 1;
+                frame = frames::previous(layout, frame);
             }
-            self.nodes[depth] = node;
+            let is_all = frame.is_null() && links <= MAX_LEVELS;
+            let mut node = match outer {
+                0 if is_all => NodeId::EMPTY,
+                _ if self.folds => NodeId::TRUNCATED,
+                _ => truncated_in_tables(frames + outer),
+            };
+            let mut may_return = is_all;
+            let kept = links.min(MAX_LEVELS);
+            frames = 0;
+            for level in 0..kept {
+                let (link, counted) = self.walked[kept - 1 - level];
+                if let Some(frame) = counted {
+                    match self.child(node, frame) {
+                        Ok((child, is_kept)) => {
+                            node = child;
+                            frames += 1;
+                            may_return &= is_kept;
+                        }
+                        Err(Full) => return Entry::OTHERS,
+                    }
+                }
+                self.set_level(level, Level { link, node, frames: frames as u32 });
+            }
+            self.len = kept;
+            self.is_whole = outer == 0;
+            self.entry = self.site(node);
+            // Where nothing runs, there is nothing to recognize.
+            self.state = if may_return && kept > 0 { state } else { core::ptr::null_mut() };
         }
-        self.entry = self.site(node);
-        self.state = if may_return { state } else { core::ptr::null_mut() };
         self.entry
     }
 
@@ -307,17 +384,17 @@ impl Walker {
     /// # Safety
     /// The frame runs, and the GIL is held.
     #[inline(always)]
-    unsafe fn child(&mut self, parent: NodeId, frame: Frame) -> Result<(NodeId, bool), Full> {
-        let Frame { code, offset_bytes, .. } = frame;
-        let index = parent.mixed(code.addr() ^ offset_bytes as usize) & (CACHED - 1);
-        let known = &self.children[index];
-        if known.code == code && known.parent == parent && known.offset_bytes == offset_bytes {
+    unsafe fn child(&mut self, parent: NodeId, frame: RawFrame) -> Result<(NodeId, bool), Full> {
+        let RawFrame { code, offset_bytes } = frame;
+        let hash = parent.mixed(code.addr() ^ offset_bytes as usize);
+        let is_it = |known: &Child| known.code == code && known.parent == parent && known.offset_bytes == offset_bytes;
+        if let Some(known) = self.children.find(hash, is_it) {
             return Ok((known.node, true));
         }
         // SAFETY: by the caller's word.
         let (node, is_kept) = unsafe { child_in_tables(parent, code, offset_bytes, self.folds) }?;
         if is_kept {
-            self.children[index] = Child { parent, node, offset_bytes, code };
+            self.children.insert(hash, Child { parent, node, offset_bytes, code });
         }
         Ok((node, is_kept))
     }
@@ -328,13 +405,12 @@ impl Walker {
         // The number that `threading.get_ident` gives.
         // SAFETY: has no conditions.
         let thread = ThreadId(unsafe { libc::pthread_self() } as usize);
-        let index = node.mixed(thread.0) & (CACHED - 1);
-        let known = &self.sites[index];
-        if known.node == node && known.thread == thread {
+        let hash = node.mixed(thread.0);
+        if let Some(known) = self.sites.find(hash, |known| known.node == node && known.thread == thread) {
             return known.entry;
         }
         let entry = site_in_tables(node, thread);
-        self.sites[index] = Site { node, thread, entry };
+        self.sites.insert(hash, Site { node, thread, entry });
         entry
     }
 
