@@ -353,20 +353,23 @@ except KeyError:
 
 def test_threads_have_lines_of_their_own(profiled):
     program = """
-import threading
+import threading, time
 
 @profile(precision=7)
 def work(size, mine, other):
+    begun.wait()
     mine.wait()
     block = bytes(size)
     kept.append(block)
     other.set()
 
 kept = []
-first, second, last = threading.Event(), threading.Event(), threading.Event()
+begun, first, second, last = threading.Barrier(3), threading.Event(), threading.Event(), threading.Event()
 threads = [threading.Thread(target=work, args=arguments) for arguments in [(1_000_000, first, second), (9_000_000, second, last)]]
 for thread in threads:
     thread.start()
+begun.wait()
+time.sleep(0.2)  # A thread that comes to a line now would be given what the other one allocates.
 first.set()
 for thread in threads:
     thread.join()
