@@ -19,6 +19,8 @@
 //! Invariant: a code object in the cache, or in a stack that may be found again, is kept alive by the tables. So an address
 //! that agrees is the same code object.
 
+use std::alloc::{Layout as MemoryLayout, alloc_zeroed, handle_alloc_error};
+
 use heapkeeper_profile::{Entry, Full, MAX_DEPTH, NodeId, ThreadId};
 use pyo3_ffi as ffi;
 
@@ -63,9 +65,6 @@ struct Child {
     code: *mut ffi::PyCodeObject,
 }
 
-const NO_CHILD: Child =
-    Child { parent: NodeId::EMPTY, node: NodeId::EMPTY, offset_bytes: 0, code: core::ptr::null_mut() };
-
 #[derive(Debug, Clone, Copy)]
 struct Site {
     node: NodeId,
@@ -73,13 +72,27 @@ struct Site {
     entry: Entry,
 }
 
-/// Remembers what the tables answered: what has one hash has one place.
+/// Remembers what the tables answered: what has one hash has one place. Memory is taken from the system where it is used.
 struct Cache<T>(Box<[T; CACHED]>);
 
 impl<T: Copy> Cache<T> {
-    /// Nothing but this, which is never asked for.
-    fn new(nothing: T) -> Cache<T> {
-        Cache(Box::new([nothing; CACHED]))
+    /// # Safety
+    /// All-zero bytes are a `T`, of the kind that nobody looks for.
+    unsafe fn new() -> Cache<T> {
+        let layout = MemoryLayout::new::<[T; CACHED]>();
+        // SAFETY: the layout is not empty, zeros are entries by the caller's word, and the box frees by the same layout.
+        unsafe {
+            let start = alloc_zeroed(layout);
+            if start.is_null() {
+                handle_alloc_error(layout);
+            }
+            Cache(Box::from_raw(start.cast()))
+        }
+    }
+
+    fn clear(&mut self) {
+        // SAFETY: zeros are entries, see `new`.
+        unsafe { self.0.as_mut_ptr().write_bytes(0, CACHED) };
     }
 
     #[inline(always)]
@@ -143,7 +156,8 @@ fn place_of(frame: *const u8) -> usize {
 
 impl Walker {
     pub(super) fn new(depth: Depth) -> Walker {
-        let site = Site { node: NodeId::EMPTY, thread: ThreadId(usize::MAX), entry: Entry::OTHERS };
+        // SAFETY: zeros are numbers and null; no frame's code object is null, and no thread has the number 0.
+        let (children, sites) = unsafe { (Cache::new(), Cache::new()) };
         Walker {
             max_frames: depth.max_frames(),
             folds: depth == Depth::Whole,
@@ -155,8 +169,8 @@ impl Walker {
             places: Box::new([0; PLACES]),
             new: Box::new([core::ptr::null(); MAX_NEW]),
             walked: Box::new([(NO_LINK, None); MAX_LEVELS]),
-            children: Cache::new(NO_CHILD),
-            sites: Cache::new(site),
+            children,
+            sites,
         }
     }
 
@@ -166,7 +180,7 @@ impl Walker {
         self.folds = depth == Depth::Whole;
         self.state = core::ptr::null_mut();
         // What folds and what does not are different stacks.
-        self.children.0.fill(NO_CHILD);
+        self.children.clear();
     }
 
     /// The entry of the stack that the calling thread runs.
