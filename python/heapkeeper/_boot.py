@@ -7,6 +7,8 @@ program: it then runs on CPython's allocator. Imports as little as it can, as ea
 import os
 import sys
 
+DEFAULT_SAMPLE_BYTES = 512 * 1024
+
 _booted = False
 
 
@@ -16,22 +18,46 @@ def boot():
     if _booted:  # A second heapkeeper.pth: a virtual environment that also sees the system's packages.
         return
     _booted = True
+    text = os.environ.get("HEAPKEEPER", "")
     try:
-        from heapkeeper import _settings
+        if text in ("1", "on") and _in_main_interpreter():
+            _follow_defaults()
+        else:
+            _follow_text(text)
+    except Exception as error:
+        _complain(f"{type(error).__name__}: {error}")
 
-        settings = _settings.parse(os.environ.get("HEAPKEEPER", ""))
+
+def _follow_defaults():
+    """What most processes get, without the time that it takes to learn of other settings."""
+    try:
+        from heapkeeper import _native
+    except ImportError as error:
+        reason = str(error)
+    else:
+        reason = _native.install(DEFAULT_SAMPLE_BYTES, 0, 0)
+    if reason is not None:
+        _complain(f"CPython's allocator stays: {reason}")
+        return
+    reason = _native.gc_install("heapkeeper")
+    if reason is not None:
+        _complain(f"CPython's collector stays: {reason}")
+
+
+def _follow_text(text):
+    from heapkeeper import _settings
+
+    try:
+        settings = _settings.parse(text)
     except ValueError as error:
         _complain(f"HEAPKEEPER ignored: {error}")
         return
     if not settings.on:
         return
-    try:
-        if _in_main_interpreter():
-            _follow(settings)
-        elif settings.allocator == "heapkeeper":
-            _install_collector(settings)
-    except Exception as error:
-        _complain(f"{type(error).__name__}: {error}")
+    if _in_main_interpreter():
+        _follow(settings)
+    elif settings.allocator == "heapkeeper":
+        _install_collector(settings)
 
 
 def _follow(settings):
@@ -76,15 +102,11 @@ def _install_collector(settings):
 
 def _in_main_interpreter():
     """Subinterpreters run `site` too. Heap, report and log line are the main interpreter's; a collector each has itself."""
-    import _thread
-
-    if hasattr(_thread, "_is_main_interpreter"):  # 3.12 and later
-        return _thread._is_main_interpreter()
     try:
-        import _xxsubinterpreters
-    except ImportError:  # Left out of this build, and with it the means to make a subinterpreter from Python.
+        from heapkeeper import _native
+    except ImportError:  # Whoever needs it will say so.
         return True
-    return _xxsubinterpreters.get_current() == _xxsubinterpreters.get_main()
+    return _native.in_main_interpreter()
 
 
 def _log(path, allocator):

@@ -19,9 +19,10 @@ static COLLECTOR_REASON: Mutex<Option<String>> = Mutex::new(None);
 /// Called by the interpreter to import the module.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn PyInit__native() -> *mut PyObject {
-    static mut METHODS: [ffi::PyMethodDef; 36] = [
+    static mut METHODS: [ffi::PyMethodDef; 37] = [
         method(c"install", py_install, c"install(sample_bytes, max_heap, seed)\n--\n\nPut this process on our heap. Returns None, or in one line why CPython's allocator stays."),
         method(c"installed", py_installed, c"installed()\n--\n\nWhether this process is on our heap."),
+        method(c"in_main_interpreter", py_in_main_interpreter, c"in_main_interpreter()\n--\n\nWhether the calling interpreter is the process's first."),
         method(c"gc_status_json", py_gc_status_json, c"gc_status_json()\n--\n\nThe state of this interpreter's collector, as JSON."),
         method(c"status_json", py_status_json, c"status_json(program)\n--\n\nThe state of this process, as JSON."),
         method(c"report", py_report, c"report(program, columns, color)\n--\n\nThe report at exit, as text."),
@@ -251,6 +252,12 @@ native! {
 native! {
     fn py_installed() {
         ffi::PyBool_FromLong(hosts::range().is_some().into())
+    }
+}
+
+native! {
+    fn py_in_main_interpreter() {
+        ffi::PyBool_FromLong((ffi::PyInterpreterState_Get() == ffi::PyInterpreterState_Main()).into())
     }
 }
 
