@@ -61,7 +61,7 @@ def test_views(report, view, says):
 
 
 def test_moments_threads_and_columns(report):
-    assert "At 4.5 s  170 MiB" in report("--at", "4.5", "shop.hk").stdout
+    assert "At 4.0 s  170 MiB" in report("--at", "4.5", "shop.hk").stdout  # the tick before
     assert "Session.remember" in report("--tree", "--at=end", "--thread=worker-1", "shop.hk").stdout
     assert "load_rows" not in report("--tree", "--at=end", "--thread=worker-1", "shop.hk").stdout
     functions = report("--table", "--by", "function", "--sort", "total", "shop.hk").stdout.splitlines()

@@ -208,6 +208,12 @@ impl Profile {
         self.processes.iter().map(|process| process.span(bounds)).collect()
     }
 
+    /// Seconds from the beginning of the first process to the last tick of any up to that moment: what is known of it.
+    pub(crate) fn known_at(&self, seconds: f64) -> f64 {
+        let known = self.processes.iter().map(|process| process.tick_seconds(process.ticks_at(seconds)));
+        known.fold(0.0, f64::max)
+    }
+
     /// Whether some process has a mark of this name.
     pub fn has_mark(&self, name: &str) -> bool {
         self.processes.iter().any(|process| process.marks.iter().any(|mark| mark.name == name))
@@ -299,11 +305,21 @@ impl Process {
         at_ms.checked_sub(self.offset_ms).map_or(0, |at_ms| self.ticks_until(at_ms))
     }
 
+    /// When the last of so many ticks was, in seconds from the beginning of the first process of the profile; 0 for no tick.
+    fn tick_seconds(&self, ticks: usize) -> f64 {
+        ticks.checked_sub(1).and_then(|n| self.series.get(n)).map_or(0.0, |point| self.seconds_at(point.at_ms))
+    }
+
     fn span(&self, [from, to]: [Option<&Bound>; 2]) -> Span {
         let end = self.series.len();
+        // What is known of a moment is what the tick before it said: that is named.
+        let named = |ticks: usize| match ticks {
+            0 | 1 => (ticks, "the start".to_owned()),
+            _ => (ticks, crate::report::quantity::seconds(self.tick_seconds(ticks))),
+        };
         let mark = |mark: &Mark| (self.ticks_through(mark.at_ms), format!("mark \u{201c}{}\u{201d}", mark.name));
         let of = |bound: &Bound| match bound {
-            Bound::Seconds(seconds) => (self.ticks_at(*seconds), crate::report::quantity::seconds(*seconds)),
+            Bound::Seconds(seconds) => named(self.ticks_at(*seconds)),
             Bound::Mark(name) => match self.marks.iter().find(|mark| mark.name == *name) {
                 Some(found) => mark(found),
                 // A process without that mark has nothing to say of this span.
@@ -311,7 +327,10 @@ impl Process {
             },
         };
         let until_end = || (end, if self.ended { "exit" } else { "the end" }.to_owned());
-        let third = || (self.ticks_until(self.last().at_ms / 3), "the first third".to_owned());
+        let third = || match self.ticks_until(self.last().at_ms / 3) {
+            ticks @ (0 | 1) => named(ticks),
+            ticks => (ticks, "the first third".to_owned()),
+        };
         let (from, to) = match (from, to, self.marks.as_slice()) {
             (Some(from), Some(to), _) => (of(from), of(to)),
             (Some(from), None, _) => (of(from), until_end()),

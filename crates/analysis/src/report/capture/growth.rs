@@ -11,7 +11,7 @@ use super::super::{named, part};
 use super::columns::{Column, Item, draw};
 use super::groups::Group;
 use super::{Asked, By};
-use crate::capture::{Bound, Span};
+use crate::capture::{Bound, Process, Span};
 
 const ROWS: usize = 20;
 /// Rows in the summary.
@@ -23,6 +23,8 @@ const WITH_STEPS: usize = 5;
 const LEAST_SHARE: f64 = 0.01;
 /// Moments at which each line is looked at.
 const MOMENTS: usize = 8;
+/// Ticks in a span that are too few to say how a line grew.
+const FEW_TICKS: usize = 4;
 
 /// A line that grew.
 struct Grown<'a> {
@@ -70,13 +72,27 @@ impl<'a> Growth<'a> {
         self.spans.iter().map(|span| span.seconds).fold(0.0, f64::max)
     }
 
-    /// `from mark “warm” to exit, 8.0 s`.
-    fn span(&self) -> String {
-        let ends = |span: &Span| span.names.join(" to ");
-        let mut names: Vec<String> = self.spans.iter().map(ends).collect();
+    /// Steps from tick to tick in the span, of the process that has most.
+    fn ticks(&self) -> usize {
+        self.spans.iter().map(|span| span.ticks[1] - span.ticks[0]).max().unwrap_or(0)
+    }
+
+    /// `from mark “warm” to exit`; of several processes that differ, `in the spans of all processes`.
+    fn ends(&self) -> String {
+        let mut names: Vec<String> = self.spans.iter().map(|span| span.names.join(" to ")).collect();
         names.dedup();
         match names.as_slice() {
-            [one] => format!("from {one}, {}", seconds(self.seconds())),
+            [one] => format!("from {one}"),
+            _ => "in the spans of all processes".to_owned(),
+        }
+    }
+
+    /// `from mark “warm” to exit, 8.0 s`.
+    fn span(&self) -> String {
+        let mut names: Vec<[String; 2]> = self.spans.iter().map(|span| span.names.clone()).collect();
+        names.dedup();
+        match names.as_slice() {
+            [_] => format!("{}, {}", self.ends(), seconds(self.seconds())),
             _ => format!("over {} in each process", seconds(self.seconds())),
         }
     }
@@ -115,6 +131,12 @@ fn columns() -> [Column; 5] {
 /// Adds the report.
 pub(super) fn report(page: &mut Page, asked: &Asked<'_>, bounds: [Option<&Bound>; 2]) {
     let growth = Growth::new(asked, bounds);
+    if growth.ticks() == 0 {
+        let text = format!("The capture has no two ticks {}: what grew in between is not known.", growth.ends());
+        page.wrap(Line::new().strong(text), 0);
+        explain(page, asked, &growth);
+        return;
+    }
     let Some(top) = growth.grown.first() else {
         page.wrap(Line::new().strong("Nothing grew ").plain(format!("{}.", growth.span())), 0);
         explain(page, asked, &growth);
@@ -140,6 +162,9 @@ fn sentence(asked: &Asked<'_>, growth: &Growth<'_>, top: &Grown<'_>, frame: &Fra
     let line = Line::new().strong(part(ratio(top.bytes, growth.all_bytes))).plain(" of it came from ");
     let line = named(line, frame, &asked.names);
     let steps = top.course.windows(2).filter(|pair| pair[1] > pair[0]).count();
+    if growth.ticks() < FEW_TICKS {
+        return line.plain(".");
+    }
     line.plain(match steps {
         steps if steps + 1 == top.course.len() => ", which grew all the time.",
         1 => ", which grew in one step and not again.",
@@ -163,6 +188,17 @@ fn explain(page: &mut Page, asked: &Asked<'_>, growth: &Growth<'_>) {
                  heapkeeper.mark(\"after warm-up\") in the program names a moment.";
     } else if growth.grown.is_empty() {
         text += " --from and --to take marks or seconds.";
+    }
+    let sum = |of: fn(&Process) -> u64| {
+        asked.profile.processes.iter().map(of).fold(0u64, |sum, bytes| sum.saturating_add(bytes))
+    };
+    let (peak_bytes, last_bytes) = (sum(|process| process.peak_bytes), sum(|process| process.last().live_bytes));
+    if last_bytes < peak_bytes / 2 {
+        text += &format!(
+            " Of the peak's {}, {} were live at the last tick: what a program held until it ended is in --at peak.",
+            bytes(peak_bytes),
+            bytes(last_bytes)
+        );
     }
     page.wrap(Line::new().dim(text), 0);
 }

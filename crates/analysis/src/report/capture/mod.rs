@@ -160,7 +160,7 @@ impl std::error::Error for Problem {}
 ///
 /// Where the query names what is not there.
 pub fn render(profile: &mut Profile, query: &Query, style: Style) -> Result<String, Problem> {
-    let moment = query.at.as_deref().map(moment).transpose()?;
+    let moment = query.at.as_deref().map(|text| moment(profile, text)).transpose()?;
     let from = query.from.as_deref().map(|text| bound(profile, text)).transpose()?;
     let to = query.to.as_deref().map(|text| bound(profile, text)).transpose()?;
     let bounds = [from.as_ref(), to.as_ref()];
@@ -192,7 +192,7 @@ pub fn render(profile: &mut Profile, query: &Query, style: Style) -> Result<Stri
 ///
 /// Where it names none.
 pub fn stacks(profile: &Profile, at: Option<&str>, thread: Option<&str>, measure: Measure) -> Result<Stacks, Problem> {
-    let moment = at.map(moment).transpose()?;
+    let moment = at.map(|text| moment(profile, text)).transpose()?;
     Ok(profile.stacks(moment.unwrap_or_default(), measure, thread))
 }
 
@@ -249,11 +249,12 @@ fn error_bytes(amount: &Amount, sample_bytes: u64) -> u64 {
     }
 }
 
-fn moment(text: &str) -> Result<Moment, Problem> {
+/// A moment as a query names it. For seconds it is that of the tick before: reports name what they are of.
+fn moment(profile: &Profile, text: &str) -> Result<Moment, Problem> {
     match (text, text.parse::<f64>()) {
         ("peak", _) => Ok(Moment::Peak),
         ("end", _) => Ok(Moment::End),
-        (_, Ok(seconds)) if seconds.is_finite() && seconds >= 0.0 => Ok(Moment::Seconds(seconds)),
+        (_, Ok(seconds)) if seconds.is_finite() && seconds >= 0.0 => Ok(Moment::Seconds(profile.known_at(seconds))),
         _ => Err(Problem::NoMoment { text: text.to_owned() }),
     }
 }
