@@ -76,7 +76,7 @@ pub fn render(status: &Status, style: Style) -> String {
             0,
         ),
         None => {}
-        Some(profile) => sites_section(&mut page, profile, &names),
+        Some(profile) => sites_section(&mut page, profile, &status.python, &names),
     }
     let above = page.lines.len();
     heap::section(&mut page, status);
@@ -198,7 +198,7 @@ fn summary(status: &Status) -> Line {
 }
 
 /// The answer in one line, then the tables.
-fn sites_section(page: &mut Page, profile: &ProfileStatus, names: &ShortNames<'_>) {
+fn sites_section(page: &mut Page, profile: &ProfileStatus, python: &str, names: &ShortNames<'_>) {
     let at_peak = entries(&profile.at_peak, profile.sample_bytes);
     let at_end = entries(&profile.at_end, profile.sample_bytes);
     match at_peak.first() {
@@ -210,7 +210,7 @@ fn sites_section(page: &mut Page, profile: &ProfileStatus, names: &ShortNames<'_
     }
     table::at_peak(page, "At the peak", profile, &at_peak, names);
     table::at_exit(page, profile, &at_end, &at_peak, names, "exit");
-    table::footnote(page, profile);
+    table::footnote(page, profile, python);
 }
 
 /// Why no line is named: the program is small, or its memory is spread thin.

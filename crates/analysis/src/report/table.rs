@@ -94,9 +94,15 @@ pub(super) fn at_exit(
 }
 
 /// What the figures rest on.
-pub(super) fn footnote(page: &mut Page, profile: &ProfileStatus) {
+///
+/// `python` is the version's name: before 3.13 nobody is told of objects that CPython takes from its free lists.
+pub(super) fn footnote(page: &mut Page, profile: &ProfileStatus, python: &str) {
     if profile.sample_bytes == 0 {
-        let text = format!("{} counted.", counted(profile.samples, "allocation"));
+        let mut text = format!("{} counted.", counted(profile.samples, "allocation"));
+        if minor_version(python).is_some_and(|minor| minor < 13) {
+            text += " A float, list, dict or tuple that CPython had kept for reuse counts for the line that allocated it first: \
+                     before CPython 3.13 an allocator is not told.";
+        }
         page.gap();
         page.wrap(Line::new().dim(text), 0);
         if profile.lost_samples > 0 {
@@ -117,6 +123,11 @@ pub(super) fn footnote(page: &mut Page, profile: &ProfileStatus) {
         let lost = counted(profile.lost_samples, "sample");
         page.wrap(Line::new().with(Role::Warning, format!("{lost} lost: the figures are too low.")), 0);
     }
+}
+
+/// The minor version in `CPython 3.12.1`.
+fn minor_version(python: &str) -> Option<u32> {
+    python.split('.').nth(1)?.parse().ok()
 }
 
 /// A function's name as it is shown.

@@ -63,7 +63,8 @@ pub(super) fn report(page: &mut Page, asked: &Asked<'_>, moment: Option<Moment>)
         }
         growth::section(page, asked);
     }
-    table::footnote(page, &basis);
+    let oldest = profile.processes.iter().min_by_key(|process| process.header.python_version);
+    table::footnote(page, &basis, oldest.map_or("", |process| process.header.python.as_str()));
     page.gap();
     course(page, asked);
     collector(page, profile);
