@@ -17,7 +17,8 @@
 //! not know goes to the tables, under their lock.
 //!
 //! Invariant: a code object in the cache, or in a stack that may be found again, is kept alive by the tables. So an address
-//! that agrees is the same code object.
+//! that agrees is the same code object. (Not that of a frame that is still being made: it counts as no frame, and the worst is
+//! that it is left out of a stack.)
 
 use std::alloc::{Layout as MemoryLayout, alloc_zeroed, handle_alloc_error};
 

@@ -77,23 +77,18 @@ impl<'a> Growth<'a> {
         self.spans.iter().map(|span| span.ticks[1] - span.ticks[0]).max().unwrap_or(0)
     }
 
-    /// `from mark “warm” to exit`; of several processes that differ, `in the spans of all processes`.
-    fn ends(&self) -> String {
+    /// `from mark “warm” to exit`; nothing where processes differ in that.
+    fn ends(&self) -> Option<String> {
         let mut names: Vec<String> = self.spans.iter().map(|span| span.names.join(" to ")).collect();
         names.dedup();
-        match names.as_slice() {
-            [one] => format!("from {one}"),
-            _ => "in the spans of all processes".to_owned(),
-        }
+        (names.len() == 1).then(|| format!("from {}", names[0]))
     }
 
     /// `from mark “warm” to exit, 8.0 s`.
     fn span(&self) -> String {
-        let mut names: Vec<[String; 2]> = self.spans.iter().map(|span| span.names.clone()).collect();
-        names.dedup();
-        match names.as_slice() {
-            [_] => format!("{}, {}", self.ends(), seconds(self.seconds())),
-            _ => format!("over {} in each process", seconds(self.seconds())),
+        match self.ends() {
+            Some(ends) => format!("{ends}, {}", seconds(self.seconds())),
+            None => format!("over {} in each process", seconds(self.seconds())),
         }
     }
 
@@ -132,7 +127,8 @@ fn columns() -> [Column; 5] {
 pub(super) fn report(page: &mut Page, asked: &Asked<'_>, bounds: [Option<&Bound>; 2]) {
     let growth = Growth::new(asked, bounds);
     if growth.ticks() == 0 {
-        let text = format!("The capture has no two ticks {}: what grew in between is not known.", growth.ends());
+        let ends = growth.ends().unwrap_or("in the spans of all processes".to_owned());
+        let text = format!("The capture has no two ticks {ends}: what grew in between is not known.");
         page.wrap(Line::new().strong(text), 0);
         explain(page, asked, &growth);
         return;
