@@ -81,9 +81,10 @@ impl Objects {
         unsafe {
             (*object).refcount -= 1;
             if (*object).refcount == 0 {
+                let generation = if (*object).generation == 0 { Generation::Young } else { Generation::Old };
                 self.leave_young(object);
                 (*object).kind = 0;
-                self.collector.forget(object.cast());
+                self.collector.forget(object.cast(), generation);
                 for child in (*object).references {
                     if !child.is_null() {
                         self.drop_reference(child);
@@ -161,10 +162,17 @@ unsafe impl ObjectModel for Objects {
         }
     }
 
-    fn visit_young(&self, oldest: Generation, mut visit: impl FnMut(ObjectPtr)) {
+    fn visit_suspects(&self, oldest: Generation, mut visit: impl FnMut(ObjectPtr)) {
         // Nothing here lives in generation 1 when it is collected.
         let _ = oldest;
         self.young.iter().for_each(|object| visit(ObjectPtr(*object)));
+    }
+
+    fn promote(&mut self, oldest: Generation) {
+        for object in std::mem::take(&mut self.young) {
+            // SAFETY: as above.
+            unsafe { (*object).generation = oldest.next() as u32 };
+        }
     }
 
     fn set_generation(&mut self, object: ObjectPtr, generation: Generation) {

@@ -1,7 +1,8 @@
 //! The collector: puts walking, counting, marking and disposal together, by generations.
 //!
 //! A **full** collection's candidates are all tracked objects of the heap, found by its walker. A **young** one's are those
-//! that the model lists; they are sorted by address, and the passes are the same.
+//! that the model suspects, and what these lead to within the same generations; they are sorted by address, and the passes
+//! are the same.
 //!
 //! Invariants, outside a collection: every counter of the scratch is 0; `collecting` is false.
 
@@ -9,7 +10,7 @@ use heapkeeper_heap::{Heap, Range};
 
 use crate::count::{Counted, LISTED, count_list};
 use crate::mark::{Marked, mark_list};
-use crate::model::{Generation, MIN_OBJECT_BYTES, ObjectModel, Outcome};
+use crate::model::{Generation, MIN_OBJECT_BYTES, ObjectModel, Outcome, Visitor};
 use crate::pace::Pace;
 use crate::scratch::{Scratch, Tables};
 use crate::search::Search;
@@ -62,11 +63,11 @@ impl Collector {
         self.pace.made()
     }
 
-    /// Note that a tracked object is about to be freed or untracked: the collection that is running, if one is, must not
-    /// touch it any more. Constant time.
+    /// Note that a tracked object of this generation is about to be freed or untracked: the collection that is running, if
+    /// one is, must not touch it any more. Constant time.
     #[inline]
-    pub fn forget(&mut self, address: *const u8) {
-        self.pace.freed();
+    pub fn forget(&mut self, address: *const u8, generation: Generation) {
+        self.pace.freed(generation);
         if self.collecting {
             self.scratch.counters.put(address, 0);
         }
@@ -122,18 +123,19 @@ impl Collector {
         collector.scratch = collector.tables.scratch();
         collector.pace.begin(oldest);
         let found = if !model.may_find_trash(oldest) {
-            model.collector_mut().telemetry.generations[oldest.index()].unneeded += 1;
-            promote_all(model, oldest)
+            let collector = model.collector_mut();
+            collector.telemetry.generations[oldest.index()].unneeded += 1;
+            let candidates = collector.pace.alive()[..=oldest.index()].iter().sum();
+            Found { counted: Counted { candidates, ..Counted::default() }, ..Found::default() }
         } else if oldest == Generation::Old {
             find_in_heap(model)
         } else {
             find_in_list(model, oldest)
         };
-        let outcome = Self::phase(
-            model,
-            |times| &mut times.dispose_ns,
-            |model| crate::dispose::dispose(model, found.trash, oldest.next()),
-        );
+        Self::phase(model, |times| &mut times.walk_ns, |model| model.promote(oldest));
+        model.collector_mut().pace.promoted(oldest, found.trash);
+        let outcome =
+            Self::phase(model, |times| &mut times.dispose_ns, |model| crate::dispose::dispose(model, found.trash));
         let held_bytes = model.heap().held_bytes();
         let now_ns = model.now_ns();
         let collector = model.collector_mut();
@@ -185,7 +187,11 @@ impl Collector {
 
     /// Move all frozen objects to generation 2. False, and nothing done, inside a collection.
     pub fn unfreeze<M: ObjectModel>(model: &mut M) -> bool {
-        Self::move_all(model, |generation| generation == Generation::Permanent, Generation::Old)
+        let done = Self::move_all(model, |generation| generation == Generation::Permanent, Generation::Old);
+        if done {
+            model.collector_mut().pace.unfrozen();
+        }
+        done
     }
 
     fn move_all<M: ObjectModel>(model: &mut M, which: impl Fn(Generation) -> bool, to: Generation) -> bool {
@@ -212,80 +218,43 @@ impl Collector {
     }
 }
 
-/// No pass: everything survives.
-fn promote_all<M: ObjectModel>(model: &mut M, oldest: Generation) -> Found {
-    Collector::phase(
-        model,
-        |times| &mut times.walk_ns,
-        |model| {
-            let list = model.collector().scratch.list;
-            let mut listed = 0;
-            model.visit_young(oldest.min(Generation::Middle), |object| {
-                list.set(listed, M::address(object));
-                listed += 1;
-            });
-            for i in 0..listed {
-                // SAFETY: no program code ran since the model listed them.
-                model.set_generation(unsafe { M::at(list.get(i)) }, oldest.next());
-            }
-            let mut candidates = listed;
-            if oldest == Generation::Old {
-                candidates = 0;
-                model.heap().visit_live(|block| {
-                    candidates += usize::from(candidate(model, block.address, block.block_bytes).is_some());
-                });
-            }
-            model.collector_mut().pace.survived(oldest, candidates);
-            Found { counted: Counted { candidates, ..Counted::default() }, marked: Marked::default(), trash: 0, listed }
-        },
-    )
-}
-
 /// The passes of a full collection. Afterwards the list starts with the trash, whose counters are [`LISTED`]; all others are
-/// 0, and all survivors in generation 2.
+/// 0.
 fn find_in_heap<M: ObjectModel>(model: &mut M) -> Found {
+    let held_bytes = model.heap().held_bytes();
+    model.collector_mut().tables.expect(held_bytes);
     let scratch = model.collector().scratch;
-    let mut search = Search::new(&scratch, model.heap().held_bytes(), Outside::NONE);
+    let mut search = Search::new(&scratch, held_bytes, Outside::NONE);
     Collector::phase(
         model,
-        |times| &mut times.walk_ns,
+        |times| &mut times.count_ns,
         |model| {
+            let mut counting = search.counting();
             model.heap().visit_live(|block| {
-                if candidate(model, block.address, block.block_bytes).is_some() {
-                    search.add(block.address);
+                if let Some(object) = candidate(model, block.address, block.block_bytes) {
+                    counting.add(model, object);
                 }
             });
-            search.added();
+            counting.end(model);
         },
     );
-    Collector::phase(model, |times| &mut times.count_ns, |model| search.count(model));
-    Collector::phase(model, |times| &mut times.mark_ns, |model| search.mark(model));
+    let all_reached = Collector::phase(model, |times| &mut times.mark_ns, |model| search.mark_or_settle(model));
     Collector::phase(
         model,
         |times| &mut times.walk_ns,
         |model| {
             let list = scratch.list;
             let mut trash = 0;
-            search.for_each_unreached(|address| {
-                list.set(trash, address);
-                trash += 1;
-            });
+            if !all_reached {
+                search.for_each_unreached(|address| {
+                    list.set(trash, address);
+                    trash += 1;
+                });
+            }
             model.collector_mut().tables.clear_bits();
             model.collector_mut().tables.clear_counters();
             (0..trash).for_each(|i| scratch.counters.put(list.get(i), LISTED));
-            let mut listed = trash;
-            model.visit_young(Generation::Middle, |object| {
-                if scratch.counters.of(M::address(object)) == 0 {
-                    list.set(listed, M::address(object));
-                    listed += 1;
-                }
-            });
-            for i in trash..listed {
-                // SAFETY: no program code ran since the model listed them.
-                model.set_generation(unsafe { M::at(list.get(i)) }, Generation::Old);
-            }
-            model.collector_mut().pace.survived(Generation::Old, search.candidates() - trash);
-            Found { counted: search.counted(), marked: search.marked(), trash, listed }
+            Found { counted: search.counted(), marked: search.marked(), trash, listed: trash }
         },
     )
 }
@@ -300,45 +269,62 @@ fn candidate<M: ObjectModel>(model: &M, block: *mut u8, block_bytes: usize) -> O
     model.generation(object).is_some_and(|generation| generation != Generation::Permanent).then_some(object)
 }
 
-/// The passes of a young collection. Afterwards as for a full one, with survivors in the generation after `oldest`.
+/// The passes of a young collection. Afterwards as for a full one.
 fn find_in_list<M: ObjectModel>(model: &mut M, oldest: Generation) -> Found {
     let scratch = model.collector().scratch;
     let stack = scratch.stack_for(model.heap().held_bytes());
-    let listed = Collector::phase(
-        model,
-        |times| &mut times.walk_ns,
-        |model| {
-            let mut listed = 0;
-            model.visit_young(oldest, |object| {
-                scratch.list.set(listed, M::address(object));
-                listed += 1;
-            });
-            scratch.list.sort(0..listed);
-            listed
-        },
-    );
+    let listed = Collector::phase(model, |times| &mut times.walk_ns, |model| list_suspects(model, &scratch, oldest));
     let counted = Collector::phase(model, |times| &mut times.count_ns, |model| count_list(model, &scratch, listed));
     let marked = Collector::phase(model, |times| &mut times.mark_ns, |model| mark_list(model, &scratch, stack, listed));
-    Collector::phase(
-        model,
-        |times| &mut times.walk_ns,
-        |model| {
-            let trash = keep_trash(model, &scratch, listed, oldest.next());
-            model.collector_mut().pace.survived(oldest, listed - trash);
-            Found { counted, marked, trash, listed }
-        },
-    )
+    let trash = Collector::phase(model, |times| &mut times.walk_ns, |_| keep_trash(&scratch, listed));
+    Found { counted, marked, trash, listed }
 }
 
-/// Of the first `length` entries of the list, all objects alive, keep the unreachable, and send the others to the generation
-/// `next`, with their counters 0. Returns how many are kept.
-pub(crate) fn keep_trash<M: ObjectModel>(model: &mut M, scratch: &Scratch, length: usize, next: Generation) -> usize {
+/// List the suspects of generations up to `oldest`, and what they lead to within these, by address. Returns how many there
+/// are; the counter of each is [`LISTED`].
+fn list_suspects<M: ObjectModel>(model: &M, scratch: &Scratch, oldest: Generation) -> usize {
+    let mut listing = Listing { model, scratch, oldest, length: 0 };
+    model.visit_suspects(oldest, |object| listing.visit(object));
+    let mut next = 0;
+    while next < listing.length {
+        // SAFETY: the list holds objects that are alive; no program code runs.
+        model.trace(unsafe { M::at(scratch.list.get(next)) }, &mut listing);
+        next += 1;
+    }
+    let length = listing.length;
+    scratch.list.sort(0..length);
+    length
+}
+
+struct Listing<'a, M> {
+    model: &'a M,
+    scratch: &'a Scratch,
+    oldest: Generation,
+    length: usize,
+}
+
+impl<M: ObjectModel> Visitor<M::Ref> for Listing<'_, M> {
+    #[inline]
+    fn visit(&mut self, object: M::Ref) {
+        let counters = self.scratch.counters;
+        if let Some(index) = counters.index(M::address(object))
+            && counters.get(index) == 0
+            && self.model.generation(object).is_some_and(|generation| generation <= self.oldest)
+        {
+            counters.set(index, LISTED);
+            self.scratch.list.set(self.length, M::address(object));
+            self.length += 1;
+        }
+    }
+}
+
+/// Of the first `length` entries of the list keep the unreachable, and make the counters of the others 0. Returns how many
+/// are kept.
+pub(crate) fn keep_trash(scratch: &Scratch, length: usize) -> usize {
     scratch.list.retain(length, |address| {
         let is_trash = scratch.counters.of(address) == LISTED;
         if !is_trash {
             scratch.counters.put(address, 0);
-            // SAFETY: alive, by the caller's word; no program code ran since.
-            model.set_generation(unsafe { M::at(address) }, next);
         }
         is_trash
     })

@@ -9,6 +9,9 @@
 //! modulo 2¹⁶: exact for refcounts below 2¹⁶. With larger ones a result above zero still proves a reference from elsewhere;
 //! zero proves nothing, and these objects are counted again one by one.
 //!
+//! A search that adds and counts in one sweep cannot know of a child whether it is a candidate: it takes one from the counter
+//! of its place in any case. Counters of what turns out to be none are not looked at.
+//!
 //! Over a list of candidates a first pass sets counters to refcount + 1 and a second subtracts, so that 0 means "not a
 //! candidate" and references to the rest of the heap are told by one look at a counter. Counters only fall, to external + 1.
 //!
@@ -17,10 +20,11 @@
 
 use core::marker::PhantomData;
 
+use crate::mark::LOOKS;
 use crate::model::{Graph, Visitor};
 use crate::scratch::{Counters, List, Scratch};
 use crate::search::Search;
-use crate::space::Space;
+use crate::space::{Space, prefetch};
 
 /// Over a list: a candidate that no reference from elsewhere is known to reach, and one that is reached.
 pub(crate) const LISTED: u16 = 1;
@@ -182,6 +186,88 @@ pub(crate) fn count_list<G: Graph>(graph: &G, scratch: &Scratch, length: usize) 
         counters.put(large.address(i), LISTED + u16::from(large.count(i) > 0));
     }
     Counted { candidates: length, assumed: large.refused, pages: 0 }
+}
+
+/// Adds and counts the candidates of a search in one sweep over the heap. Afterwards the counter of each is 0 if and only if
+/// external = 0; those of other places are anything.
+pub(crate) struct Counting<'s, 'a, G> {
+    search: &'s mut Search<'a>,
+    large: Large,
+    subtract: SubtractAhead<'a, G>,
+    counted: Counted,
+    last_page: usize,
+}
+
+impl<'s, 'a, G: Graph> Counting<'s, 'a, G> {
+    pub(crate) fn new(search: &'s mut Search<'a>) -> Counting<'s, 'a, G> {
+        let (space, large) = (search.space, Large::new(search.stack));
+        let subtract = SubtractAhead { space, ring: [core::ptr::null_mut(); LOOKS], next: 0, graph: PhantomData };
+        Counting { search, large, subtract, counted: Counted::default(), last_page: usize::MAX }
+    }
+
+    /// A candidate. Each is added once, in the order of addresses.
+    #[inline(always)]
+    pub(crate) fn add(&mut self, graph: &G, object: G::Ref) {
+        let address = G::address(object);
+        self.search.add(address);
+        let Some(place) = self.subtract.space.place(address) else { return };
+        self.counted.pages += usize::from(place.counter_page() != self.last_page);
+        self.last_page = place.counter_page();
+        self.counted.candidates += 1;
+        let refcount = graph.refcount(object);
+        if refcount >= LARGE {
+            self.large.note(address, refcount);
+        }
+        place.set_counter(place.counter().wrapping_add(refcount as u16));
+        graph.trace(object, &mut self.subtract);
+    }
+
+    /// All were added.
+    pub(crate) fn end(mut self, graph: &G) {
+        self.subtract.end();
+        self.search.added();
+        if self.large.length > 0 {
+            count_large(graph, self.search, &mut self.large);
+        }
+        self.counted.assumed = self.large.refused;
+        self.search.set_counted(self.counted);
+    }
+}
+
+/// Subtracts when the counter had time to arrive from memory.
+struct SubtractAhead<'a, G> {
+    space: Space<'a>,
+    /// Counters that one is still to be taken from, in a ring; null where there is none.
+    ring: [*mut u16; LOOKS],
+    next: usize,
+    graph: PhantomData<G>,
+}
+
+impl<G> SubtractAhead<'_, G> {
+    #[inline(always)]
+    fn take(counter: *mut u16) {
+        if !counter.is_null() {
+            // SAFETY: counters in the ring lie in the table, which one thread uses.
+            unsafe { counter.write(counter.read().wrapping_sub(1)) };
+        }
+    }
+
+    fn end(&mut self) {
+        self.ring.iter().for_each(|counter| Self::take(*counter));
+    }
+}
+
+impl<G: Graph> Visitor<G::Ref> for SubtractAhead<'_, G> {
+    #[inline(always)]
+    fn visit(&mut self, child: G::Ref) {
+        if let Some(place) = self.space.place(G::address(child)) {
+            let counter = place.counter_address();
+            prefetch(counter);
+            let slot = &mut self.ring[self.next % LOOKS];
+            self.next += 1;
+            Self::take(core::mem::replace(slot, counter));
+        }
+    }
 }
 
 struct SubtractWrapping<'a, G> {

@@ -16,7 +16,7 @@ use core::marker::PhantomData;
 use crate::collector::keep_trash;
 use crate::count::{ELSEWHERE, LISTED, count_list};
 use crate::mark::mark_list;
-use crate::model::{Generation, ObjectModel, Outcome};
+use crate::model::{ObjectModel, Outcome};
 use crate::scratch::Scratch;
 
 /// The unreachable objects of a collection that is running.
@@ -59,9 +59,8 @@ fn is_trash(scratch: &Scratch, i: usize) -> Option<*mut u8> {
     (scratch.counters.of(address) == LISTED).then_some(address)
 }
 
-/// Dispose of the first `found` objects of the list. Survivors of whatever kind go to the generation `next`; afterwards all
-/// counters are 0.
-pub(crate) fn dispose<M: ObjectModel>(model: &mut M, found: usize, next: Generation) -> Outcome {
+/// Dispose of the first `found` objects of the list. Afterwards all counters are 0.
+pub(crate) fn dispose<M: ObjectModel>(model: &mut M, found: usize) -> Outcome {
     if found == 0 {
         return Outcome::default();
     }
@@ -77,12 +76,12 @@ pub(crate) fn dispose<M: ObjectModel>(model: &mut M, found: usize, next: Generat
         let before = left;
         count_list(model, &scratch, left);
         mark_list(model, &scratch, scratch.stack_for(model.heap().held_bytes()), left);
-        left = keep_trash(model, &scratch, left, next);
+        left = keep_trash(&scratch, left);
         resurrected = before - left;
         model.clear_late_weakrefs(Trash { scratch, length: left, model: PhantomData });
     }
-    clear(model, &scratch, left, next);
-    let uncollectable = list_uncollectable(model, &scratch, trash..found, next);
+    clear(model, &scratch, left);
+    let uncollectable = list_uncollectable(model, &scratch, trash..found);
     Outcome { collected: left, uncollectable, resurrected }
 }
 
@@ -136,7 +135,7 @@ fn finalize<M: ObjectModel>(model: &mut M, scratch: &Scratch, length: usize) -> 
 }
 
 /// Clear the first `length` objects. What is alive afterwards is held by something that was not cleared.
-fn clear<M: ObjectModel>(model: &mut M, scratch: &Scratch, length: usize, next: Generation) {
+fn clear<M: ObjectModel>(model: &mut M, scratch: &Scratch, length: usize) {
     for i in 0..length {
         let Some(address) = is_trash(scratch, i) else { continue };
         // SAFETY: as in `finalize`.
@@ -146,18 +145,12 @@ fn clear<M: ObjectModel>(model: &mut M, scratch: &Scratch, length: usize, next: 
         model.decref(object);
         if is_trash(scratch, i).is_some() {
             scratch.counters.put(address, 0);
-            model.set_generation(object, next);
         }
     }
 }
 
 /// Name what was set aside, as far as it is alive. Returns how many there are.
-fn list_uncollectable<M: ObjectModel>(
-    model: &mut M,
-    scratch: &Scratch,
-    part: core::ops::Range<usize>,
-    next: Generation,
-) -> usize {
+fn list_uncollectable<M: ObjectModel>(model: &mut M, scratch: &Scratch, part: core::ops::Range<usize>) -> usize {
     let mut found = 0;
     for i in part {
         let address = scratch.list.get(i);
@@ -165,7 +158,6 @@ fn list_uncollectable<M: ObjectModel>(
             scratch.counters.put(address, 0);
             // SAFETY: as in `finalize`.
             let object = unsafe { M::at(address) };
-            model.set_generation(object, next);
             if model.is_uncollectable(object) {
                 model.uncollectable(object);
             }

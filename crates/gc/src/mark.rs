@@ -5,7 +5,8 @@
 //!
 //! The queue is a FIFO of [`FIFO`] objects, each prefetched as it enters, over a stack (Cher, Hosking, Vitek: Software
 //! prefetching for mark-sweep garbage collection, ISMM 2004). What is in the FIFO stays there while the cursor goes on, so
-//! that memory has time to arrive.
+//! that memory has time to arrive. Where counters say what is reached, children wait in the same way before that: the last
+//! [`LOOKS`] are still to be looked at. They are told behind from ahead by where the cursor is when they are.
 //!
 //! **It ends, and nothing is missed.** An object is reached once in a collection, so each enters the queue at most once. An
 //! object reached while the stack is full is dropped: it is reached, but perhaps not traced. Then the sweep is repeated
@@ -20,14 +21,18 @@ use crate::count::LISTED;
 use crate::model::{Graph, Visitor};
 use crate::scratch::{Counters, List, Scratch};
 use crate::search::Search;
-use crate::space::{Place, Space};
+use crate::space::{Place, Space, prefetch};
 
 /// Objects on their way from memory.
 const FIFO: usize = 16;
+/// Children whose counters are on their way from memory.
+pub(crate) const LOOKS: usize = 32;
 
 /// What a mark pass saw.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Marked {
+    /// Objects traced. Distinct ones, but where sweeps were repeated.
+    pub(crate) traced: usize,
     /// Sweeps beyond the first.
     pub(crate) repeated_sweeps: usize,
     /// Entries of the stack used at most.
@@ -36,8 +41,15 @@ pub(crate) struct Marked {
 
 /// How an object is known to be reached.
 trait Reach {
+    /// Whether it pays to ask for what `reach` looks at ahead of time.
+    const LOOKS_AHEAD: bool = false;
+
     /// The object's place in the order of the sweep, if it is a candidate that was not reached so far: it is now.
     fn reach(&self, address: *mut u8) -> Option<usize>;
+
+    /// Ask for what `reach` will look at.
+    #[inline(always)]
+    fn expect(&self, _: *mut u8) {}
 
     /// Whether the object is a candidate.
     fn is_candidate(&self, address: *mut u8) -> bool;
@@ -66,13 +78,22 @@ impl Reach for ByBit<'_> {
 struct ByCounter<'a>(&'a Space<'a>);
 
 impl Reach for ByCounter<'_> {
+    const LOOKS_AHEAD: bool = true;
+
     #[inline(always)]
     fn reach(&self, address: *mut u8) -> Option<usize> {
         let place = self.0.place(address)?;
-        (place.is_unreached() && place.counter() == 0).then(|| {
+        (place.counter() == 0 && place.is_unreached()).then(|| {
             place.set_counter(1);
             place.position()
         })
+    }
+
+    #[inline(always)]
+    fn expect(&self, address: *mut u8) {
+        if let Some(place) = self.0.place(address) {
+            place.prefetch();
+        }
     }
 
     #[inline(always)]
@@ -152,6 +173,9 @@ struct Marker<G, R> {
     reach: R,
     /// Place of the object that the sweep has come to.
     cursor: usize,
+    /// The last children visited, in a ring, if `R` looks ahead; null where there is none.
+    looks: [*mut u8; LOOKS],
+    looked: usize,
     fifo: [*mut u8; FIFO],
     /// Objects ever taken out of the FIFO, and put in: its content is `out..into`, modulo its length.
     out: usize,
@@ -168,6 +192,8 @@ impl<G: Graph, R: Reach> Marker<G, R> {
         Marker {
             reach,
             cursor: 0,
+            looks: [core::ptr::null_mut(); LOOKS],
+            looked: 0,
             fifo: [core::ptr::null_mut(); FIFO],
             out: 0,
             into: 0,
@@ -200,6 +226,8 @@ impl<G: Graph, R: Reach> Marker<G, R> {
                         let bit = ready.trailing_zeros();
                         ahead = !1 << bit;
                         let place = Place::new(part, word * 64 + bit as usize);
+                        // Before it is asked: a child that is looked at later must not take it to lie ahead.
+                        self.cursor = place.position();
                         if is_reached(place) {
                             let address = search.space.address(part, word * 64 + bit as usize);
                             // SAFETY: candidates are alive.
@@ -218,6 +246,7 @@ impl<G: Graph, R: Reach> Marker<G, R> {
     #[inline(always)]
     fn cursor_at(&mut self, graph: &G, position: usize, object: G::Ref) {
         self.cursor = position;
+        self.marked.traced += 1;
         graph.trace(object, self);
         while self.depth > 0 {
             self.trace_oldest(graph);
@@ -227,8 +256,17 @@ impl<G: Graph, R: Reach> Marker<G, R> {
     /// The sweep is through. Whether it was the last; if not, the next may begin.
     fn end(&mut self, graph: &G) -> bool {
         self.cursor = usize::MAX;
-        while self.out != self.into {
-            self.trace_oldest(graph);
+        loop {
+            while self.out != self.into {
+                self.trace_oldest(graph);
+            }
+            for i in 0..LOOKS {
+                let child = core::mem::replace(&mut self.looks[i], core::ptr::null_mut());
+                self.look(child);
+            }
+            if self.out == self.into {
+                break;
+            }
         }
         debug_assert!(self.depth == 0 && self.out == self.into);
         self.marked.repeated_sweeps += usize::from(self.dropped);
@@ -251,8 +289,20 @@ impl<G: Graph, R: Reach> Marker<G, R> {
             self.depth -= 1;
             self.enter(self.stack.get(self.depth));
         }
+        self.marked.traced += 1;
         // SAFETY: candidates enter the FIFO, and nothing is freed meanwhile.
         graph.trace(unsafe { G::at(address) }, self);
+    }
+
+    /// Look at a child, if it is one.
+    #[inline(always)]
+    fn look(&mut self, address: *mut u8) {
+        if !address.is_null()
+            && let Some(position) = self.reach.reach(address)
+            && position <= self.cursor
+        {
+            self.queue(address);
+        }
     }
 
     #[inline]
@@ -273,27 +323,18 @@ impl<G: Graph, R: Reach> Visitor<G::Ref> for Marker<G, R> {
     #[inline(always)]
     fn visit(&mut self, child: G::Ref) {
         let address = G::address(child);
-        if let Some(position) = self.reach.reach(address)
-            && position < self.cursor
-        {
-            self.queue(address);
+        if !R::LOOKS_AHEAD {
+            return self.look(address);
         }
+        self.reach.expect(address);
+        let place = self.looked % LOOKS;
+        self.looked += 1;
+        let child = core::mem::replace(&mut self.looks[place], address);
+        self.look(child);
     }
 
     #[inline(always)]
     fn is_candidate(&self, child: G::Ref) -> bool {
         self.reach.is_candidate(G::address(child))
     }
-}
-
-/// Ask for the line at `address` ahead of its use.
-#[inline(always)]
-fn prefetch(address: *const u8) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a hint; any address will do.
-    unsafe {
-        core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T0 }>(address.cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = address;
 }

@@ -4,12 +4,12 @@
 //! started                          program code may run
 //!   may_find_trash                 if not, no pass
 //!   generation, refcount, trace    the passes: nothing changes
-//!   set_generation                 survivors are promoted
+//!   promote                        candidates are one generation older
 //!   is_uncollectable               these, and what they reach, leave the trash
 //!   clear_weakrefs                 no weak reference to trash answers any more
 //!   call_callbacks                 program code: sees no trash
 //!   has_finalizer, finalize        program code: sees its object whole, and all that it refers to
-//!   refcount, trace                again, on the trash alone; what is reachable now goes to the older generation
+//!   refcount, trace                again, on the trash alone: what is reachable now is none any more
 //!   clear_late_weakrefs            those that finalizers made
 //!   clear                          program code may run where a count falls to zero
 //!   uncollectable                  each of those set aside
@@ -120,8 +120,9 @@ pub unsafe trait Graph {
 /// The collector believes what it is told, and acts on it:
 /// - an object's address is that of its block; `trace` visits only objects of this heap, tracked or not, and addresses
 ///   outside its range;
-/// - `generation`, `object` and `visit_young` change nothing, and answer alike as long as no program code has run in between;
-/// - [`Collector::forget`] is called for each tracked object before its block is freed or untracked, also inside a collection;
+/// - `generation`, `object` and `visit_suspects` change nothing, and answer alike as long as no program code has run in between;
+/// - [`Collector::made`] is called for each object that is tracked from then on, in generation 0, and [`Collector::forget`] for
+///   each tracked object before its block is freed or untracked, also inside a collection;
 /// - the collector stays the same one, in its place, while it collects;
 /// - no method unwinds. (One that does leaves the collector as inside a collection for good: it does nothing any more.)
 pub unsafe trait ObjectModel: Graph + Sized {
@@ -146,9 +147,10 @@ pub unsafe trait ObjectModel: Graph + Sized {
     /// `trace` visits.
     fn generation(&self, object: Self::Ref) -> Option<Generation>;
 
-    /// Visit each tracked object of generations up to `oldest` ([`Young`](Generation::Young) or
-    /// [`Middle`](Generation::Middle)), once, in any order. Should take time in proportion to these, not to the heap.
-    fn visit_young(&self, oldest: Generation, visit: impl FnMut(Self::Ref));
+    /// Visit tracked objects of generations up to `oldest` ([`Young`](Generation::Young) or [`Middle`](Generation::Middle)),
+    /// in any order: of each cycle within these generations that nothing else holds, at least one. A model that knows no
+    /// better visits them all. Should take time in proportion to these, not to the heap.
+    fn visit_suspects(&self, oldest: Generation, visit: impl FnMut(Self::Ref));
 
     /// Whether a collection of generations up to `oldest` could find trash. **True.** A model may say no if it is sure, however
     /// it knows: then all candidates survive unseen.
@@ -159,7 +161,10 @@ pub unsafe trait ObjectModel: Graph + Sized {
 
     // --- upkeep: runs no program code, except `decref` ---
 
-    /// Move the object to another generation.
+    /// All tracked objects of generations up to `oldest` are in the [next](Generation::next) one from now on.
+    fn promote(&mut self, oldest: Generation);
+
+    /// Move the object to another generation: [`Collector::freeze`] and [`Collector::unfreeze`] do so.
     fn set_generation(&mut self, object: Self::Ref, generation: Generation);
 
     /// Add a reference.

@@ -1,7 +1,7 @@
 //! When to collect: counts and thresholds as CPython's, and a bound on memory that waits for a full collection.
 //!
 //! ```text
-//! count[0]  tracked objects made − freed, since the last collection      due above threshold[0] = 700
+//! count[0]  tracked objects made − freed, since the last collection      due above threshold[0] = 700; never below 0
 //! count[1]  collections of generation 0 since one of generation 1        due above threshold[1] = 10
 //! count[2]  collections of generation 1 since one of generation 2        due above threshold[2] = 10
 //! ```
@@ -40,7 +40,13 @@ pub struct Pace {
     pub thresholds: [u32; 3],
     /// By how much the heap may grow between full collections; `None` for whatever the counts allow. **100.**
     pub growth_percent: Option<u32>,
-    counts: [u32; 3],
+    /// Tracked objects alive, by generation.
+    alive: [usize; 4],
+    /// Objects of later generations freed since the last collection, as far as they lower count 0: that is `alive[0]` less
+    /// these, and so in `0..=alive[0]`.
+    freed_later: usize,
+    /// Collections of generation 0 and 1 that count 1 and 2.
+    collections: [u32; 2],
     /// Survivors of the last full collection.
     long_lived_total: usize,
     /// Objects that came to generation 2 since.
@@ -55,7 +61,9 @@ impl Default for Pace {
             enabled: true,
             thresholds: THRESHOLDS,
             growth_percent: Some(100),
-            counts: [0; 3],
+            alive: [0; 4],
+            freed_later: 0,
+            collections: [0; 2],
             long_lived_total: 0,
             long_lived_pending: 0,
             held_bytes: 0,
@@ -66,7 +74,13 @@ impl Default for Pace {
 impl Pace {
     /// The counts that the thresholds are compared with.
     pub fn counts(&self) -> [u32; 3] {
-        self.counts
+        let young = u32::try_from(self.alive[0] - self.freed_later).unwrap_or(u32::MAX);
+        [young, self.collections[0], self.collections[1]]
+    }
+
+    /// Tracked objects alive, by generation.
+    pub fn alive(&self) -> [usize; 4] {
+        self.alive
     }
 
     /// Objects that survived the last full collection, and those that came to generation 2 since.
@@ -76,10 +90,11 @@ impl Pace {
 
     /// The generation whose collection is due, if one is, in a heap that holds so many bytes now.
     pub fn due(&self, held_bytes: usize) -> Option<Generation> {
-        if !self.enabled || self.thresholds[0] == 0 || self.counts[0] <= self.thresholds[0] {
+        let counts = self.counts();
+        let over = |g: Generation| counts[g.index()] > self.thresholds[g.index()];
+        if !self.enabled || self.thresholds[0] == 0 || !over(Generation::Young) {
             return None;
         }
-        let over = |g: Generation| self.counts[g.index()] > self.thresholds[g.index()];
         if self.has_grown(held_bytes) || over(Generation::Old) && self.long_lived_pending >= self.long_lived_total / 4 {
             return Some(Generation::Old);
         }
@@ -96,29 +111,44 @@ impl Pace {
     /// A tracked object was made. Whether a count has passed its threshold: the time to ask [`due`](Pace::due).
     #[inline]
     pub(crate) fn made(&mut self) -> bool {
-        self.counts[0] = self.counts[0].saturating_add(1);
-        self.counts[0] > self.thresholds[0]
+        self.alive[0] += 1;
+        self.alive[0] - self.freed_later > self.thresholds[0] as usize
     }
 
+    /// A tracked object of this generation was freed or untracked.
     #[inline]
-    pub(crate) fn freed(&mut self) {
-        self.counts[0] = self.counts[0].saturating_sub(1);
+    pub(crate) fn freed(&mut self, generation: Generation) {
+        self.alive[generation.index()] -= 1;
+        if generation != Generation::Young {
+            self.freed_later += usize::from(self.freed_later < self.alive[0]);
+        } else if self.freed_later > self.alive[0] {
+            self.freed_later = self.alive[0];
+        }
     }
 
     /// A collection of generations up to `oldest` begins.
     pub(crate) fn begin(&mut self, oldest: Generation) {
-        if let Some(count) = self.counts.get_mut(oldest.index() + 1) {
+        if let Some(count) = self.collections.get_mut(oldest.index()) {
             *count = count.saturating_add(1);
         }
-        self.counts[..=oldest.index()].fill(0);
+        self.freed_later = self.alive[0];
+        self.collections[..oldest.index()].fill(0);
     }
 
-    /// Its passes are through, and so many candidates are reachable.
-    pub(crate) fn survived(&mut self, oldest: Generation, survivors: usize) {
-        match oldest {
-            Generation::Middle => self.long_lived_pending += survivors,
-            Generation::Old => (self.long_lived_total, self.long_lived_pending) = (survivors, 0),
-            Generation::Young | Generation::Permanent => {}
+    /// Its passes are through and found so much trash; all candidates are in the next generation now.
+    pub(crate) fn promoted(&mut self, oldest: Generation, trash: usize) {
+        self.freed_later = 0;
+        let young = core::mem::take(&mut self.alive[0]);
+        if oldest == Generation::Young {
+            self.alive[1] += young;
+            return;
+        }
+        let came = young + core::mem::take(&mut self.alive[1]);
+        self.alive[2] += came;
+        if oldest == Generation::Middle {
+            self.long_lived_pending += came - trash;
+        } else {
+            (self.long_lived_total, self.long_lived_pending) = (self.alive[2] - trash, 0);
         }
     }
 
@@ -129,6 +159,13 @@ impl Pace {
 
     /// All objects were frozen.
     pub(crate) fn frozen(&mut self) {
-        self.counts = [0; 3];
+        let thawed: usize = self.alive[..3].iter().sum();
+        self.alive = [0, 0, 0, self.alive[3] + thawed];
+        (self.freed_later, self.collections) = (0, [0; 2]);
+    }
+
+    /// All frozen objects are in generation 2.
+    pub(crate) fn unfrozen(&mut self) {
+        self.alive[2] += core::mem::take(&mut self.alive[3]);
     }
 }

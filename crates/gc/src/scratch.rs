@@ -28,6 +28,9 @@ const LIST_BYTES_PER_SLOT: usize = COUNTERS_PER_SLOT * size_of::<*mut u8>(); // 
 /// Entries of the stack for however small a heap.
 const STACK_LEAST: usize = 4096;
 
+/// Searches over heaps from this size on ask for huge pages: 256 MiB, whose counters take 16 MiB.
+const HUGE_FROM_BYTES: usize = 256 << 20;
+
 /// Tables up to this size stay committed for the next collection.
 const KEPT_BYTES: usize = 64 << 10;
 
@@ -81,6 +84,16 @@ impl Tables {
             counters: Counters { table: self.counters.start().cast(), base: bounds.start, bytes: bounds.len() },
             stack: list(&self.stack),
             list: self.list.as_ref().map_or(List { start: core::ptr::null_mut(), capacity: 0 }, list),
+        }
+    }
+
+    /// A search over a heap that holds so many bytes begins. It looks into the tables at random, and those of a large heap are
+    /// more than the processor keeps addresses of small pages for.
+    pub(crate) fn expect(&mut self, held_bytes: usize) {
+        if held_bytes >= HUGE_FROM_BYTES {
+            self.candidates.prefer_huge_pages();
+            self.unreached.prefer_huge_pages();
+            self.counters.prefer_huge_pages();
         }
     }
 

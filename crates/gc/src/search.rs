@@ -4,6 +4,7 @@
 //! add           the candidates, in any order
 //! mark_known    what known roots lead to needs no count       one sweep over what is reached
 //! count         external(o) = refcount(o) − references to o from candidates still unreached
+//!               (a model that knows no roots adds and counts in one sweep)
 //! mark          what candidates with external > 0 lead to
 //! unreached     the trash
 //! ```
@@ -11,7 +12,7 @@
 //! they lead to, and a heap without garbage whose roots are all known is traced once and counted nowhere. A model that
 //! knows no roots counts everything.
 
-use crate::count::{Counted, count};
+use crate::count::{Counted, Counting, count};
 use crate::mark::{Marked, mark, mark_known};
 use crate::model::Graph;
 use crate::scratch::{List, Scratch, Tables};
@@ -103,10 +104,40 @@ impl<'a> Search<'a> {
         self.counted = count(graph, self);
     }
 
+    /// Add candidates and count them, in one sweep over the heap: instead of `add`, `added` and [`count`](Search::count). For
+    /// searches with nothing elsewhere.
+    pub(crate) fn counting<G: Graph>(&mut self) -> Counting<'_, 'a, G> {
+        self.has_counted = true;
+        Counting::new(self)
+    }
+
+    pub(crate) fn set_counted(&mut self, counted: Counted) {
+        self.counted = counted;
+    }
+
     /// The second half of the search: see [`count`](Search::count). Afterwards all counters are 0 again.
     pub fn mark<G: Graph>(&mut self, graph: &G) {
+        self.mark_counted(graph);
+        self.settle();
+    }
+
+    /// As [`mark`](Search::mark), and whether all that was counted is reached: then bits and counters are left as they are.
+    pub(crate) fn mark_or_settle<G: Graph>(&mut self, graph: &G) -> bool {
+        let all = self.mark_counted(graph);
+        if !all {
+            self.settle();
+        }
+        all
+    }
+
+    fn mark_counted<G: Graph>(&mut self, graph: &G) -> bool {
         let marked = mark(graph, self);
         self.note(marked);
+        marked.repeated_sweeps == 0 && marked.traced == self.counted.candidates
+    }
+
+    /// Say by bits what counters say, and make these 0.
+    fn settle(&mut self) {
         for part in self.space.parts() {
             for word in part.words() {
                 // SAFETY: within the tables. Counters may go by the bits of the word, which so change at once.

@@ -176,13 +176,26 @@ impl Place<'_> {
     #[inline(always)]
     pub(crate) fn counter(self) -> u16 {
         // SAFETY: as above.
-        unsafe { self.part.counters.add(self.counter_index()).read() }
+        unsafe { self.counter_address().read() }
     }
 
     #[inline(always)]
     pub(crate) fn set_counter(self, value: u16) {
         // SAFETY: as above.
-        unsafe { self.part.counters.add(self.counter_index()).write(value) }
+        unsafe { self.counter_address().write(value) }
+    }
+
+    /// Where its counter is.
+    #[inline(always)]
+    pub(crate) fn counter_address(self) -> *mut u16 {
+        self.part.counters.wrapping_add(self.counter_index())
+    }
+
+    /// Ask for what says whether it is reached.
+    #[inline(always)]
+    pub(crate) fn prefetch(self) {
+        prefetch(self.part.unreached.wrapping_add(self.granule / WORD_GRANULES));
+        prefetch(self.counter_address());
     }
 
     /// The OS page that its counter lies on, in its table.
@@ -411,4 +424,16 @@ impl<'a> Outside<'a> {
         // Whoever named the object knows its memory; it was made by somebody else's allocator.
         core::ptr::with_exposed_provenance_mut(number * CHUNK_BYTES + granule % CHUNK_GRANULES * GRANULE_BYTES)
     }
+}
+
+/// Ask for the line at `address` ahead of its use.
+#[inline(always)]
+pub(crate) fn prefetch<T>(address: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint; any address will do.
+    unsafe {
+        core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T0 }>(address.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
 }

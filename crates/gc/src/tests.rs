@@ -23,27 +23,39 @@ fn pauses_fall_into_powers_of_two() {
 
 #[test]
 fn full_collections_wait_for_a_quarter_of_new_survivors_or_for_growth() {
+    let make = |pace: &mut Pace, objects| (0..objects).for_each(|_| _ = pace.made());
+    let collect = |pace: &mut Pace, oldest, trash| {
+        pace.begin(oldest);
+        pace.promoted(oldest, trash);
+    };
     let mut pace = Pace::default();
     pace.thresholds = [2, 0, 0];
-    pace.begin(Generation::Old);
-    pace.survived(Generation::Old, 100);
+    make(&mut pace, 110);
+    collect(&mut pace, Generation::Old, 10);
+    (0..10).for_each(|_| pace.freed(Generation::Old));
     pace.fully_collected(100 << 20);
     for pending in [0, 8, 16] {
-        pace.begin(Generation::Young);
-        pace.begin(Generation::Middle);
-        pace.survived(Generation::Middle, 8);
-        pace.begin(Generation::Young);
+        make(&mut pace, 5);
+        collect(&mut pace, Generation::Young, 0);
+        make(&mut pace, 5);
+        collect(&mut pace, Generation::Middle, 2);
+        (0..2).for_each(|_| pace.freed(Generation::Old));
+        collect(&mut pace, Generation::Young, 0);
         assert!(!pace.made() && !pace.made());
         assert_eq!(pace.due(0), None);
         assert!(pace.made());
         assert_eq!(pace.due(100 << 20), Some(Generation::Middle), "{pending} + 8 < 25");
+        (0..3).for_each(|_| pace.freed(Generation::Young));
     }
-    assert_eq!(pace.long_lived(), (100, 24));
+    make(&mut pace, 3);
+    assert_eq!((pace.long_lived(), pace.alive()), ((100, 24), [3, 0, 124, 0]));
     assert_eq!(pace.due(200 << 20), Some(Generation::Middle), "not more than twice");
     assert_eq!(pace.due((200 << 20) + 1), Some(Generation::Old));
     pace.growth_percent = None;
     assert_eq!(pace.due(usize::MAX), Some(Generation::Middle));
-    pace.survived(Generation::Middle, 1);
+    collect(&mut pace, Generation::Middle, 0);
+    collect(&mut pace, Generation::Young, 0);
+    make(&mut pace, 3);
     assert_eq!(pace.due(0), Some(Generation::Old));
     pace.enabled = false;
     assert_eq!(pace.due(usize::MAX), None);
@@ -55,4 +67,29 @@ fn full_collections_wait_for_a_quarter_of_new_survivors_or_for_growth() {
     assert_eq!(small.due(GROWTH_LEAST_BYTES + 1), Some(Generation::Old));
     small.thresholds[0] = 0;
     assert_eq!(small.due(usize::MAX), None);
+}
+
+#[test]
+fn freed_objects_of_later_generations_lower_count_0_but_not_below() {
+    let mut pace = Pace::default();
+    let counts = |pace: &Pace| pace.counts()[0];
+    (0..8).for_each(|_| _ = pace.made());
+    pace.begin(Generation::Young);
+    pace.promoted(Generation::Young, 0);
+    pace.freed(Generation::Middle);
+    assert_eq!((counts(&pace), pace.alive()), (0, [0, 7, 0, 0]));
+    (0..3).for_each(|_| _ = pace.made());
+    pace.freed(Generation::Middle);
+    pace.freed(Generation::Middle);
+    assert_eq!(counts(&pace), 1);
+    pace.freed(Generation::Young);
+    pace.freed(Generation::Young);
+    assert_eq!((counts(&pace), pace.alive()), (0, [1, 5, 0, 0]));
+    let _ = pace.made();
+    assert_eq!(counts(&pace), 1);
+    pace.frozen();
+    assert_eq!((pace.counts(), pace.alive()), ([0; 3], [0, 0, 0, 7]));
+    pace.freed(Generation::Permanent);
+    pace.unfrozen();
+    assert_eq!(pace.alive(), [0, 0, 6, 0]);
 }

@@ -54,6 +54,13 @@ impl SideTable {
         self.bytes_per_slot
     }
 
+    /// Ask the kernel for huge pages behind the table, as far as it reaches now: for one that will be used all over, at random.
+    /// Where the kernel has none, nothing changes.
+    pub fn prefer_huge_pages(&mut self) {
+        // SAFETY: the table is ours.
+        unsafe { os::advise_huge(self.table.as_ptr(), self.range.slots() * self.bytes_per_slot, true) };
+    }
+
     /// Zero the whole table and give its memory back.
     pub fn clear(&mut self) {
         // SAFETY: nobody else has it.

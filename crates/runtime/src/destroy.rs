@@ -12,17 +12,18 @@
 //! **Suspects.** A cycle becomes garbage when the count of one of its objects falls for the last time, and not to 0 (Bacon,
 //! Rajan: Concurrent cycle collection in reference counted systems, ECOOP 2001): a handle can be moved into a cycle only by
 //! way of another that is outside. So a collection whose candidates hold no suspect has nothing to find, and programs that
-//! build and move, but share little, pay for no passes. The mark goes when a full collection finds nothing.
+//! build and move, but share little, pay for no passes. Every other one need look at no more than suspects lead to. The mark
+//! goes when a full collection finds nothing.
 //!
 //! Invariants: an object in `pending` has count 0, is not tracked, and its value is whole.
 
 use heapkeeper_heap::SMALL_MAX_BYTES;
 
-use crate::header::{DEAD, HAS_WEAK, IMMORTAL, INTERNED, Object, ObjectPtr, SUSPECT, TO_FINALIZE, Word};
+use crate::header::{DEAD, HAS_WEAK, IMMORTAL, INTERNED, Object, ObjectPtr, SUSPECT, TO_FINALIZE, UNTRACKED, Word};
 use crate::inner::{Inner, PENDING, freed_slow, settle_slow};
 use crate::panics::guard;
 use crate::poison;
-use crate::recent;
+use crate::suspects::Suspects;
 
 /// Values dropped inside each other, before the next one waits: 50, as CPython's trashcan has it.
 const DEPTH: u32 = 50;
@@ -79,8 +80,14 @@ unsafe fn at_zero<T>(object: ObjectPtr, word: Word) {
 #[inline(never)]
 pub(crate) unsafe fn suspect_slow(object: ObjectPtr) {
     object.set(SUSPECT);
+    let Some(generation) = object.generation() else { return };
     // SAFETY: its heap's state is alive.
-    unsafe { (*object.inner()).suspected |= object.is_tracked() };
+    unsafe {
+        (*object.inner()).suspected = true;
+        if Suspects::has(generation) {
+            (*object.inner()).suspects.insert(object.address(), generation);
+        }
+    }
 }
 
 /// A handle to an object of whatever type is gone.
@@ -177,8 +184,9 @@ unsafe fn finalize_at_zero(inner: *mut Inner, object: ObjectPtr) {
     unsafe {
         if !object.is_tracked() && !(object.vtable().is_leaf)() {
             // It waited in `pending`; what resurrects it must find it as it was.
-            object.set_age(0);
-            enter(inner, object);
+            object.set_word(object.word().without(UNTRACKED).born_in((*inner).era.now()));
+            // A collection that is due by it waits for the next.
+            let _ = (*inner).collector.made();
             suspect_slow(object);
         }
         object.set_count(1);
@@ -205,33 +213,20 @@ pub(crate) unsafe fn finalize(inner: *mut Inner, object: ObjectPtr) {
     unsafe { guard(inner, || (object.vtable().finalize)(object)) };
 }
 
-/// From now on collections consider the object, whose header says that it is in generation 0. Whether one is due.
-///
-/// # Safety
-/// The object lives on this heap and is whole; collections did not consider it until now.
-#[inline(always)]
-pub(crate) unsafe fn enter(inner: *mut Inner, object: ObjectPtr) -> bool {
-    // SAFETY: by the caller's word.
-    unsafe {
-        (*inner).recent.insert::<0>(object.address());
-        (*inner).collector.made()
-    }
-}
-
 /// From now on no collection considers the object.
 ///
 /// # Safety
 /// The object lives on this heap, and is tracked; `word` is its header's.
 #[inline(always)]
 pub(crate) unsafe fn leave(inner: *mut Inner, object: ObjectPtr, word: Word) {
-    object.set_word(word.untracked());
+    object.set_word(word.with(UNTRACKED));
     // SAFETY: by the caller's word.
     unsafe {
-        let generation = usize::from(word.age());
-        if generation < recent::GENERATIONS {
-            (*inner).recent.remove(object.address(), generation);
+        let generation = (*inner).era.generation(word);
+        if word.has(SUSPECT) && Suspects::has(generation) {
+            (*inner).suspects.remove(object.address(), generation);
         }
-        (*inner).collector.forget(object.address());
+        (*inner).collector.forget(object.address(), generation);
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! block   0 vtable ─────────────────────────────────── 8 word ─── 16 value …
-//! word    bits 0 count ─── 32 heap ─── 48 flags ─── 56 age ─── 64
+//! word    bits 0 count ─── 32 heap ─── 44 flags ─── 52 born ─── 64
 //! ```
 //! One word, so that freeing an object reads all that there is to know of it at once. It is read and written as a whole: a
 //! narrower store would make the processor wait with the next wide load.
@@ -10,8 +10,8 @@
 //! Invariants:
 //! - a live block of a heap of this crate starts with a header, from the moment that [`Heap::alloc`](crate::Heap) returns
 //! - `count` = the handles that refer to the object, or [`IMMORTAL`] for good once that would not fit
-//! - `age` is a generation's index ⇔ the object is tracked; then its value is whole
-//! - `DEAD` ⇒ not tracked, and the value is gone, or going
+//! - not `UNTRACKED` ⇒ the object is tracked and its value whole; then `born` and `FROZEN` say its generation: see era.rs
+//! - `DEAD` ⇒ `UNTRACKED`, and the value is gone, or going
 //! - since the last full collection that found nothing, a tracked object's count fell, but not to 0 ⇒ `SUSPECT`
 //!
 //! Called by everything; the layout is this file's business alone.
@@ -22,7 +22,7 @@ use core::mem::{align_of, offset_of, size_of};
 use heapkeeper_gc::{Generation, MIN_OBJECT_BYTES};
 
 use crate::gc::Gc;
-use crate::inner::{HeapId, Inner};
+use crate::inner::{HeapId, Inner, MAX_HEAPS};
 use crate::trace::{Start, Trace, Tracer};
 
 /// What is the same for all objects of a type.
@@ -55,8 +55,9 @@ pub(crate) const HEADER_BYTES: usize = 16;
 
 const COUNT: u64 = 0xffff_ffff;
 const HEAP_SHIFT: u32 = 32;
-const FLAGS_SHIFT: u32 = 48;
-const AGE_SHIFT: u32 = 56;
+const FLAGS_SHIFT: u32 = 44;
+const BORN_SHIFT: u32 = 52;
+const _: () = assert!(MAX_HEAPS <= 1 << (FLAGS_SHIFT - HEAP_SHIFT));
 
 /// The value was dropped while handles were left.
 pub(crate) const DEAD: u8 = 1;
@@ -70,12 +71,13 @@ pub(crate) const FREED: u8 = 8;
 pub(crate) const INTERNED: u8 = 16;
 /// The count fell, but not to 0: the object may be part of a cycle that nothing else holds any more.
 pub(crate) const SUSPECT: u8 = 32;
+/// Collections do not consider the object.
+pub(crate) const UNTRACKED: u8 = 64;
+/// The object is in the permanent generation.
+pub(crate) const FROZEN: u8 = 128;
 
 /// What makes freeing an object more than dropping its value.
 const RARE: u8 = DEAD | TO_FINALIZE | HAS_WEAK | INTERNED;
-
-/// `age` of an object that is not tracked: this bit, with any others.
-pub(crate) const UNTRACKED: u8 = 4;
 
 /// The count of an object that had 2³¹ handles once: it is never freed. Counts from 2³¹ on read as this one.
 pub(crate) const IMMORTAL: u32 = 0xc000_0000;
@@ -86,10 +88,10 @@ pub(crate) const IMMORTAL: u32 = 0xc000_0000;
 pub(crate) struct Word(u64);
 
 impl Word {
-    /// Of a new object: counted once, in generation 0.
+    /// Of a new object: counted once, born in this era.
     #[inline(always)]
-    pub(crate) const fn new(heap: HeapId) -> Word {
-        Word(1 | (heap.0 as u64) << HEAP_SHIFT)
+    pub(crate) const fn new(heap: HeapId, born: u16) -> Word {
+        Word(1 | (heap.0 as u64) << HEAP_SHIFT | (born as u64) << BORN_SHIFT)
     }
 
     #[inline(always)]
@@ -98,8 +100,13 @@ impl Word {
     }
 
     #[inline(always)]
-    pub(crate) const fn untracked(self) -> Word {
-        Word(self.0 | (UNTRACKED as u64) << AGE_SHIFT)
+    pub(crate) const fn without(self, flags: u8) -> Word {
+        Word(self.0 & !((flags as u64) << FLAGS_SHIFT))
+    }
+
+    #[inline(always)]
+    pub(crate) const fn born_in(self, era: u16) -> Word {
+        Word(self.0 & !(!0 << BORN_SHIFT) | (era as u64) << BORN_SHIFT)
     }
 
     /// One handle less.
@@ -127,17 +134,17 @@ impl Word {
 
     #[inline(always)]
     pub(crate) const fn heap(self) -> HeapId {
-        HeapId((self.0 >> HEAP_SHIFT) as u16)
+        HeapId((self.0 >> HEAP_SHIFT) as u16 % MAX_HEAPS as u16)
     }
 
     #[inline(always)]
-    pub(crate) const fn age(self) -> u8 {
-        (self.0 >> AGE_SHIFT) as u8
+    pub(crate) const fn born(self) -> u16 {
+        (self.0 >> BORN_SHIFT) as u16
     }
 
     #[inline(always)]
     pub(crate) const fn is_tracked(self) -> bool {
-        self.0 & (UNTRACKED as u64) << AGE_SHIFT == 0
+        !self.has(UNTRACKED)
     }
 }
 
@@ -251,27 +258,15 @@ impl ObjectPtr {
 
     #[inline(always)]
     pub(crate) fn unset(self, flags: u8) {
-        self.set_word(Word(self.word().0 & !(u64::from(flags) << FLAGS_SHIFT)));
+        self.set_word(self.word().without(flags));
     }
 
-    #[inline(always)]
-    pub(crate) fn set_age(self, age: u8) {
-        self.set_word(Word(self.word().0 & !(0xff << AGE_SHIFT) | u64::from(age) << AGE_SHIFT));
-    }
-
+    /// Null for what is not tracked.
     #[inline(always)]
     pub(crate) fn generation(self) -> Option<Generation> {
-        const GENERATIONS: [Option<Generation>; 8] = [
-            Some(Generation::Young),
-            Some(Generation::Middle),
-            Some(Generation::Old),
-            Some(Generation::Permanent),
-            None,
-            None,
-            None,
-            None,
-        ];
-        GENERATIONS[usize::from(self.word().age() & 7)]
+        let word = self.word();
+        // SAFETY: the heap's state is alive as long as its objects.
+        word.is_tracked().then(|| unsafe { (*self.inner()).era.generation(word) })
     }
 
     #[inline(always)]

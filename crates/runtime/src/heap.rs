@@ -1,7 +1,7 @@
 //! The heap as programs hold it. **The hot path is [`Heap::try_alloc`]**; its counterpart is `destroy::release`.
 //!
 //! ```text
-//! alloc(value): block ← the size class's free list;  header, value;  tracked: a bit in recent.rs, a count in the collector
+//! alloc(value): block ← the size class's free list;  header, value;  tracked: a count in the collector
 //! ```
 
 use core::fmt;
@@ -10,10 +10,9 @@ use core::ptr::NonNull;
 
 use heapkeeper_gc::Generation;
 
-use crate::destroy;
 use crate::error::{BuildError, OutOfMemory};
 use crate::gc::Gc;
-use crate::header::{Header, Object, ObjectPtr, TO_FINALIZE};
+use crate::header::{Header, Object, ObjectPtr, TO_FINALIZE, UNTRACKED};
 use crate::inner::{self, Inner};
 use crate::panics::Payload;
 use crate::trace::{Start, Trace};
@@ -86,11 +85,11 @@ impl Heap {
             }
             let flags = if T::finalizer().is_some() { TO_FINALIZE } else { 0 };
             let fresh = (*inner).fresh.with(flags);
-            let word = if T::is_leaf::<Start>() { fresh.untracked() } else { fresh };
+            let word = if T::is_leaf::<Start>() { fresh.with(UNTRACKED) } else { fresh };
             block.cast::<Object<T>>().write(Object { header: Header { vtable: Object::<T>::VTABLE, word }, value });
             let object = ObjectPtr::new(block.cast());
             let handle = Gc::from_object(object);
-            if !T::is_leaf::<Start>() && destroy::enter(inner, object) {
+            if !T::is_leaf::<Start>() && (*inner).collector.made() {
                 crate::control::collect_if_due_slow(inner);
             }
             Ok(handle)

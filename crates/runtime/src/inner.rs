@@ -24,13 +24,14 @@ use heapkeeper_gc::{Collector, Generation};
 use heapkeeper_heap::{Heap as Blocks, Range};
 
 use crate::control::Callbacks;
+use crate::era::Era;
 use crate::error::BuildError;
 use crate::header::{FREED, Header, ObjectPtr, Word};
 use crate::intern::Interned;
 use crate::panics::Panics;
 use crate::place::Place;
 use crate::poison;
-use crate::recent::Recent;
+use crate::suspects::Suspects;
 use crate::weak::{CellPtr, WeakTable};
 
 /// A heap's number, below 4096.
@@ -38,7 +39,7 @@ use crate::weak::{CellPtr, WeakTable};
 #[repr(transparent)]
 pub(crate) struct HeapId(pub(crate) u16);
 
-const MAX_HEAPS: usize = 4096;
+pub(crate) const MAX_HEAPS: usize = 4096;
 
 static HEAPS: [AtomicPtr<Inner>; MAX_HEAPS] = [const { AtomicPtr::new(ptr::null_mut()) }; MAX_HEAPS];
 
@@ -65,7 +66,7 @@ impl HeapId {
     #[inline(always)]
     pub(crate) fn inner(self) -> *mut Inner {
         // The thread that made the heap is the one that asks: handles and heaps stay on it.
-        HEAPS[usize::from(self.0) % MAX_HEAPS].load(Relaxed)
+        HEAPS[usize::from(self.0)].load(Relaxed)
     }
 }
 
@@ -85,11 +86,12 @@ pub(crate) struct Inner {
     pub(crate) depth: u32,
     /// The word of a new object.
     pub(crate) fresh: Word,
-    pub(crate) recent: Recent,
+    pub(crate) era: Era,
     pub(crate) blocks: Blocks,
     pub(crate) collector: Collector,
     /// Since the last full collection that found nothing, an object became a suspect, or may be one without saying so.
     pub(crate) suspected: bool,
+    pub(crate) suspects: Suspects,
 
     // --- slow paths only ---
     pub(crate) id: HeapId,
@@ -133,15 +135,17 @@ impl Inner {
             id.give_back();
             return Err(BuildError::TooManyHeaps);
         };
-        let Place { range, collector, recent, usual: usual_place } = place;
+        let Place { range, collector, suspects, usual: usual_place } = place;
+        let era = Era::FIRST;
         let inner = Box::into_raw(Box::new(Inner {
             blocks,
             notes: 0,
             depth: 0,
             id,
-            fresh: Word::new(id),
+            fresh: Word::new(id, era.now()),
+            era,
             suspected: false,
-            recent,
+            suspects,
             collector,
             found_trash: false,
             assumed_reachable: 0,
@@ -305,8 +309,8 @@ unsafe fn release(inner: *mut Inner) {
     let inner = unsafe { Box::from_raw(inner) };
     debug_assert!(inner.pending.is_empty() && inner.weak.is_empty() && inner.callbacks_due.is_empty());
     inner.id.give_back();
-    let Inner { blocks, collector, recent, range, usual_place: usual, .. } = *inner;
+    let Inner { blocks, collector, suspects, range, usual_place: usual, .. } = *inner;
     poison::clear(&blocks);
     drop(blocks);
-    Place { range, collector, recent, usual }.give_back();
+    Place { range, collector, suspects, usual }.give_back();
 }

@@ -11,10 +11,11 @@ use heapkeeper_heap::Heap as Blocks;
 
 use crate::control::Phase;
 use crate::destroy;
-use crate::header::{DEAD, HAS_WEAK, Header, INTERNED, ObjectPtr, SUSPECT, TO_FINALIZE};
+use crate::era::{Era, OLD};
+use crate::header::{DEAD, FROZEN, HAS_WEAK, Header, INTERNED, ObjectPtr, SUSPECT, TO_FINALIZE};
 use crate::inner::{Inner, settle_slow};
 use crate::panics::guard;
-use crate::recent;
+use crate::suspects::Suspects;
 use crate::trace::{EMPTY, Tracer};
 use crate::weak;
 
@@ -104,40 +105,43 @@ unsafe impl ObjectModel for Model {
         object.generation()
     }
 
-    fn visit_young(&self, oldest: Generation, mut visit: impl FnMut(ObjectPtr)) {
-        let oldest = oldest.index().min(recent::GENERATIONS - 1);
-        // SAFETY: the state is alive, and `visit` does not come back to it; a set bit stands for a tracked object.
+    fn visit_suspects(&self, oldest: Generation, mut visit: impl FnMut(ObjectPtr)) {
+        // SAFETY: the state is alive, and `visit` does not come back to its suspects; a set bit stands for a tracked object.
         unsafe {
-            (*self.0).recent.visit(oldest, |address| visit(ObjectPtr::new(address.cast::<Header>())));
+            (*self.0).suspects.visit(oldest.index(), |address| visit(ObjectPtr::new(address.cast::<Header>())));
         }
     }
 
-    /// Among the young, by their own marks; in the whole heap, by whether there ever was one since the marks were cleared.
+    /// In the whole heap, if there ever was a suspect since the marks were cleared.
     fn may_find_trash(&self, oldest: Generation) -> bool {
         // SAFETY: the state is alive.
-        if !unsafe { (*self.0).suspected } {
-            return false;
-        }
-        let mut any = oldest >= Generation::Old;
-        if !any {
-            self.visit_young(oldest, |object| any |= object.has(SUSPECT));
-        }
-        any
+        unsafe { (*self.0).suspected && (oldest == Generation::Old || (*self.0).suspects.any(oldest.index())) }
     }
 
-    #[inline]
+    fn promote(&mut self, oldest: Generation) {
+        // SAFETY: the state is alive; borrowed for one expression each.
+        unsafe {
+            (*self.0).suspects.promote(oldest);
+            if (*self.0).era.is_last() {
+                begin_anew(self.0);
+            }
+            (*self.0).era.promote(oldest);
+            (*self.0).fresh = (*self.0).fresh.born_in((*self.0).era.now());
+        }
+    }
+
     fn set_generation(&mut self, object: ObjectPtr, generation: Generation) {
-        let before = usize::from(object.word().age());
-        object.set_age(generation as u8);
+        let word = object.word();
         // SAFETY: the state is alive.
         unsafe {
-            if before < recent::GENERATIONS {
-                (*self.0).recent.remove(object.address(), before);
-            }
-            if generation == Generation::Middle {
-                (*self.0).recent.insert::<1>(object.address());
+            let before = (*self.0).era.generation(word);
+            if word.has(SUSPECT) && Suspects::has(before) {
+                (*self.0).suspects.remove(object.address(), before);
             }
         }
+        debug_assert!(generation >= Generation::Old, "only collections promote the young");
+        let frozen = if generation == Generation::Permanent { FROZEN } else { 0 };
+        object.set_word(word.without(FROZEN).with(frozen).born_in(OLD));
     }
 
     #[inline]
@@ -219,12 +223,29 @@ unsafe impl ObjectModel for Model {
     fn finished(&mut self, oldest: Generation, outcome: Outcome) {
         // SAFETY: the state is alive and pinned.
         unsafe {
-            (*self.0).recent.prune(0..=oldest.index().min(recent::GENERATIONS - 1));
             if oldest == Generation::Old && !(*self.0).found_trash {
                 clear_suspects(self.0);
             }
             crate::control::call_callbacks(self.0, Phase::Stop, oldest, outcome);
         }
+    }
+}
+
+/// Eras are used up: number those that objects are told apart by anew.
+///
+/// # Safety
+/// `inner` is alive.
+unsafe fn begin_anew(inner: *mut Inner) {
+    // SAFETY: by the caller's word.
+    unsafe {
+        let (before, after) = ((*inner).era, Era::AGAIN);
+        (*inner).visit_objects(|object| {
+            let word = object.word();
+            if word.is_tracked() {
+                object.set_word(word.born_in(after.of(before.generation(word))));
+            }
+        });
+        (*inner).era = after;
     }
 }
 

@@ -1,15 +1,15 @@
-//! Where a heap lies: a range of address space of its own, with the collector's scratch and the bits of recent objects beside
+//! Where a heap lies: a range of address space of its own, with the collector's scratch and the bits of suspects beside
 //! it. To set one up takes a dozen system calls, so a place of the usual size is kept for the next heap.
 //!
 //! Invariant of a place at rest: no heap lives in its range; its tables are as new. Called when heaps come and go.
 
 use std::sync::Mutex;
 
-use heapkeeper_gc::Collector;
+use heapkeeper_gc::{Collector, Generation};
 use heapkeeper_heap::Range;
 
 use crate::error::BuildError;
-use crate::recent::Recent;
+use crate::suspects::Suspects;
 
 /// Address space of a heap without a limit: **256 GiB**, less where the system refuses.
 const USUAL_BYTES: usize = 256 << 30;
@@ -23,7 +23,7 @@ const KEPT: usize = 8;
 pub(crate) struct Place {
     pub(crate) range: &'static Range,
     pub(crate) collector: Collector,
-    pub(crate) recent: Recent,
+    pub(crate) suspects: Suspects,
     /// Whether it has the usual size, and no limit.
     pub(crate) usual: bool,
 }
@@ -63,10 +63,10 @@ impl Place {
 
     fn new(bytes: usize, usual: bool) -> Option<Place> {
         let range = Range::reserve(bytes).ok()?;
-        match (Collector::new(range), Recent::new(range)) {
-            (Some(collector), Some(recent)) => Some(Place { range, collector, recent, usual }),
-            (collector, recent) => {
-                drop((collector, recent));
+        match (Collector::new(range), Suspects::new(range)) {
+            (Some(collector), Some(suspects)) => Some(Place { range, collector, suspects, usual }),
+            (collector, suspects) => {
+                drop((collector, suspects));
                 // SAFETY: nobody knows of the range but the tables just dropped.
                 unsafe { range.release() };
                 None
@@ -76,8 +76,8 @@ impl Place {
 
     /// No heap lives here any more.
     pub(crate) fn give_back(mut self) {
-        self.recent.prune(0..=1);
-        debug_assert_eq!(self.recent.len(), 0);
+        debug_assert_eq!(self.suspects.len(), 0);
+        self.suspects.promote(Generation::Old);
         let mut places = at_rest();
         if self.usual && places.len() < KEPT && self.collector.renew() {
             self.range.trim();
@@ -85,8 +85,8 @@ impl Place {
             return;
         }
         drop(places);
-        let Place { range, collector, recent, .. } = self;
-        drop((collector, recent));
+        let Place { range, collector, suspects, .. } = self;
+        drop((collector, suspects));
         // SAFETY: the heap is gone, by the caller's word, and the tables were just dropped.
         unsafe { range.release() };
     }

@@ -32,8 +32,7 @@ pub(crate) unsafe fn free(blocks: &mut Blocks, object: ObjectPtr, small: bool) {
     #[cfg(debug_assertions)]
     {
         assert!(!object.has(FREED), "freed twice");
-        object.set(FREED);
-        object.set_age(UNTRACKED);
+        object.set(FREED | UNTRACKED);
         // SAFETY: the value's bytes, which nobody needs any more.
         unsafe {
             object.value::<u8>().write_bytes(DEAD_BYTE, object.vtable().value_bytes);
@@ -42,8 +41,7 @@ pub(crate) unsafe fn free(blocks: &mut Blocks, object: ObjectPtr, small: bool) {
     #[cfg(heapkeeper_asan)]
     {
         let _ = (blocks, small);
-        object.set(FREED);
-        object.set_age(UNTRACKED);
+        object.set(FREED | UNTRACKED);
         // SAFETY: the value lies in a block that stays ours.
         unsafe { __asan_poison_memory_region(object.value::<u8>(), object.vtable().value_bytes) };
     }

@@ -8,10 +8,10 @@
 use core::fmt;
 use std::collections::{HashMap, HashSet};
 
-use crate::header::{DEAD, HAS_WEAK, ObjectPtr};
+use crate::header::{DEAD, HAS_WEAK, ObjectPtr, SUSPECT};
 use crate::heap::Heap;
 use crate::inner::Inner;
-use crate::recent;
+use crate::suspects::Suspects;
 use crate::trace::{Edge, Tracer};
 
 /// What a type's [`Trace`](trait@crate::Trace) seems to do wrong.
@@ -159,21 +159,28 @@ impl Heap {
             return Err("a counter of the collector is left".into());
         }
         let mut fault = None;
-        let mut recent = 0;
+        let (mut suspects, mut tracked) = (0, [0; 4]);
         inner.visit_objects(|object| {
-            let generation = object.generation().map(|g| g.index()).filter(|g| *g < recent::GENERATIONS);
-            recent += usize::from(generation.is_some());
-            if !inner.recent.is_valid(object.address(), generation) {
-                fault = Some(format!("{}: its generation's bit is wrong", name(object)));
+            let generation = object.generation();
+            if let Some(generation) = generation {
+                tracked[generation.index()] += 1;
+            }
+            let with_bit = generation.filter(|generation| object.has(SUSPECT) && Suspects::has(*generation));
+            suspects += usize::from(with_bit.is_some());
+            if !inner.suspects.is_valid(object.address(), with_bit) {
+                fault = Some(format!("{}: its bit among the suspects is wrong", name(object)));
             }
             if object.has(HAS_WEAK) != (inner.weak.count(object) > 0) {
                 fault = Some(format!("{}: its weak references are not what its header says", name(object)));
             }
         });
+        if tracked != inner.collector.pace().alive() {
+            fault = Some(format!("{tracked:?} objects by generation, counted as {:?}", inner.collector.pace().alive()));
+        }
         // SAFETY: as above; the borrow of the state is over.
-        let bits = unsafe { (*self.inner()).recent.len() };
-        if recent != bits {
-            fault = Some(format!("{bits} bits for {recent} objects of generations 0 and 1"));
+        let bits = unsafe { (*self.inner()).suspects.len() };
+        if suspects != bits {
+            fault = Some(format!("{bits} bits for {suspects} suspects of generations 0 and 1"));
         }
         fault.map_or(Ok(()), Err)
     }

@@ -130,7 +130,7 @@ impl Store for Blocks {
         unsafe {
             if (*header).kind == TRACKED {
                 (*header).kind = UNTRACKED;
-                self.collector.forget(header.cast());
+                self.collector.forget(header.cast(), GENERATIONS[usize::from((*header).generation)]);
             }
         }
     }
@@ -258,11 +258,20 @@ unsafe impl ObjectModel for World<Blocks> {
         generation(object)
     }
 
-    fn visit_young(&self, oldest: Generation, mut visit: impl FnMut(ObjectPtr)) {
+    fn visit_suspects(&self, oldest: Generation, mut visit: impl FnMut(ObjectPtr)) {
         // Newest first: the order must not matter.
         for object in self.store.objects.values().rev() {
             if generation(*object).is_some_and(|generation| generation <= oldest) {
                 visit(*object);
+            }
+        }
+    }
+
+    fn promote(&mut self, oldest: Generation) {
+        for object in self.store.objects.values() {
+            if generation(*object).is_some_and(|generation| generation <= oldest) {
+                // SAFETY: as above.
+                unsafe { (*object.0).generation = oldest.next() as u8 };
             }
         }
     }
