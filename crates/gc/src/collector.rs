@@ -8,9 +8,9 @@
 
 use heapkeeper_heap::{Heap, Range};
 
-use crate::count::{Counted, LISTED, count_list};
+use crate::count::{Counted, LISTED, count_suspects};
 use crate::mark::{Marked, mark_list};
-use crate::model::{Generation, MIN_OBJECT_BYTES, ObjectModel, Outcome, Visitor};
+use crate::model::{Generation, MIN_OBJECT_BYTES, ObjectModel, Outcome};
 use crate::pace::Pace;
 use crate::scratch::{Scratch, Tables};
 use crate::search::Search;
@@ -57,7 +57,7 @@ impl Collector {
     }
 
     /// Note a new tracked object. Whether it is time to call [`collect_if_due`](Collector::collect_if_due).
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn made(&mut self) -> bool {
         self.pace.made()
@@ -65,7 +65,7 @@ impl Collector {
 
     /// Note that a tracked object of this generation is about to be freed or untracked: the collection that is running, if
     /// one is, must not touch it any more. Constant time.
-    #[inline]
+    #[inline(always)]
     pub fn forget(&mut self, address: *const u8, generation: Generation) {
         self.pace.freed(generation);
         if self.collecting {
@@ -229,16 +229,18 @@ fn find_in_heap<M: ObjectModel>(model: &mut M) -> Found {
         model,
         |times| &mut times.count_ns,
         |model| {
-            let mut counting = search.counting();
+            let mut counting = search.counting(scratch.counters);
             model.heap().visit_live(|block| {
-                if let Some(object) = candidate(model, block.address, block.block_bytes) {
+                if block.block_bytes >= MIN_OBJECT_BYTES
+                    && let Some(object) = model.candidate(block.address)
+                {
                     counting.add(model, object);
                 }
             });
             counting.end(model);
         },
     );
-    let all_reached = Collector::phase(model, |times| &mut times.mark_ns, |model| search.mark_or_settle(model));
+    let all_reached = Collector::phase(model, |times| &mut times.mark_ns, |model| search.mark_counted(model));
     Collector::phase(
         model,
         |times| &mut times.walk_ns,
@@ -246,7 +248,7 @@ fn find_in_heap<M: ObjectModel>(model: &mut M) -> Found {
             let list = scratch.list;
             let mut trash = 0;
             if !all_reached {
-                search.for_each_unreached(|address| {
+                search.for_each_uncounted(|address| {
                     list.set(trash, address);
                     trash += 1;
                 });
@@ -259,63 +261,15 @@ fn find_in_heap<M: ObjectModel>(model: &mut M) -> Found {
     )
 }
 
-/// The tracked object in a live block, unless it is frozen.
-#[inline(always)]
-fn candidate<M: ObjectModel>(model: &M, block: *mut u8, block_bytes: usize) -> Option<M::Ref> {
-    if block_bytes < MIN_OBJECT_BYTES {
-        return None;
-    }
-    let object = model.object(block)?;
-    model.generation(object).is_some_and(|generation| generation != Generation::Permanent).then_some(object)
-}
-
 /// The passes of a young collection. Afterwards as for a full one.
 fn find_in_list<M: ObjectModel>(model: &mut M, oldest: Generation) -> Found {
     let scratch = model.collector().scratch;
     let stack = scratch.stack_for(model.heap().held_bytes());
-    let listed = Collector::phase(model, |times| &mut times.walk_ns, |model| list_suspects(model, &scratch, oldest));
-    let counted = Collector::phase(model, |times| &mut times.count_ns, |model| count_list(model, &scratch, listed));
+    let counted = Collector::phase(model, |times| &mut times.count_ns, |model| count_suspects(model, &scratch, oldest));
+    let listed = counted.candidates;
     let marked = Collector::phase(model, |times| &mut times.mark_ns, |model| mark_list(model, &scratch, stack, listed));
     let trash = Collector::phase(model, |times| &mut times.walk_ns, |_| keep_trash(&scratch, listed));
     Found { counted, marked, trash, listed }
-}
-
-/// List the suspects of generations up to `oldest`, and what they lead to within these, by address. Returns how many there
-/// are; the counter of each is [`LISTED`].
-fn list_suspects<M: ObjectModel>(model: &M, scratch: &Scratch, oldest: Generation) -> usize {
-    let mut listing = Listing { model, scratch, oldest, length: 0 };
-    model.visit_suspects(oldest, |object| listing.visit(object));
-    let mut next = 0;
-    while next < listing.length {
-        // SAFETY: the list holds objects that are alive; no program code runs.
-        model.trace(unsafe { M::at(scratch.list.get(next)) }, &mut listing);
-        next += 1;
-    }
-    let length = listing.length;
-    scratch.list.sort(0..length);
-    length
-}
-
-struct Listing<'a, M> {
-    model: &'a M,
-    scratch: &'a Scratch,
-    oldest: Generation,
-    length: usize,
-}
-
-impl<M: ObjectModel> Visitor<M::Ref> for Listing<'_, M> {
-    #[inline]
-    fn visit(&mut self, object: M::Ref) {
-        let counters = self.scratch.counters;
-        if let Some(index) = counters.index(M::address(object))
-            && counters.get(index) == 0
-            && self.model.generation(object).is_some_and(|generation| generation <= self.oldest)
-        {
-            counters.set(index, LISTED);
-            self.scratch.list.set(self.length, M::address(object));
-            self.length += 1;
-        }
-    }
 }
 
 /// Of the first `length` entries of the list keep the unreachable, and make the counters of the others 0. Returns how many

@@ -14,6 +14,8 @@
 //!
 //! Over a list of candidates a first pass sets counters to refcount + 1 and a second subtracts, so that 0 means "not a
 //! candidate" and references to the rest of the heap are told by one look at a counter. Counters only fall, to external + 1.
+//! Where the list is still to be found, from suspects on, each object's counter is set when it is first met, and one is taken
+//! from it for each object that leads there: the same in one pass.
 //!
 //! Objects of large refcount stand in a small table. Those it has no room for count as held from elsewhere, which is
 //! always safe: they float until others are gone. Telemetry says how many.
@@ -21,10 +23,10 @@
 use core::marker::PhantomData;
 
 use crate::mark::LOOKS;
-use crate::model::{Graph, Visitor};
-use crate::scratch::{Counters, List, Scratch};
+use crate::model::{Generation, Graph, ObjectModel, Visitor};
+use crate::scratch::{CounterIndex, Counters, List, Scratch};
 use crate::search::Search;
-use crate::space::{Space, prefetch};
+use crate::space::{PAGE_BYTES, Space, prefetch};
 
 /// Over a list: a candidate that no reference from elsewhere is known to reach, and one that is reached.
 pub(crate) const LISTED: u16 = 1;
@@ -78,6 +80,23 @@ impl Large {
         self.pairs.set(2 * i, address);
         self.set_count(i, refcount);
         self.length += 1;
+    }
+
+    /// What the counter of a listed object starts from.
+    #[inline(always)]
+    fn begin(&mut self, address: *mut u8, refcount: usize) -> u16 {
+        if refcount >= LARGE_LISTED {
+            self.note(address, refcount);
+            return ELSEWHERE;
+        }
+        refcount as u16 + LISTED
+    }
+
+    /// Listed objects were counted.
+    fn end(&self, counters: Counters) {
+        for i in 0..self.length {
+            counters.put(self.address(i), LISTED + u16::from(self.count(i) > 0));
+        }
     }
 
     fn address(&self, i: usize) -> *mut u8 {
@@ -162,7 +181,7 @@ fn count_large<G: Graph>(graph: &G, search: &Search<'_>, large: &mut Large) {
     }
 }
 
-/// Count over the first `length` entries of the list, sorted by address. Afterwards the counter of each is [`LISTED`] if
+/// Count over the first `length` entries of the list. Afterwards the counter of each is [`LISTED`] if
 /// and only if external = 0, and more otherwise; counters of other objects are as they were.
 pub(crate) fn count_list<G: Graph>(graph: &G, scratch: &Scratch, length: usize) -> Counted {
     let (counters, list) = (scratch.counters, scratch.list);
@@ -170,62 +189,122 @@ pub(crate) fn count_list<G: Graph>(graph: &G, scratch: &Scratch, length: usize) 
     for i in 0..length {
         // SAFETY: the list holds objects that are alive.
         let refcount = graph.refcount(unsafe { G::at(list.get(i)) });
-        if refcount >= LARGE_LISTED {
-            large.note(list.get(i), refcount);
-            counters.put(list.get(i), ELSEWHERE);
-        } else {
-            counters.put(list.get(i), refcount as u16 + LISTED);
-        }
+        counters.put(list.get(i), large.begin(list.get(i), refcount));
     }
     for i in 0..length {
         // SAFETY: as above.
         let object = unsafe { G::at(list.get(i)) };
         graph.trace(object, &mut SubtractListed::<G> { counters, large: &large, graph: PhantomData });
     }
-    for i in 0..large.length {
-        counters.put(large.address(i), LISTED + u16::from(large.count(i) > 0));
-    }
+    large.end(counters);
     Counted { candidates: length, assumed: large.refused, pages: 0 }
+}
+
+/// List the suspects of generations up to `oldest`, and what they lead to within these, by address, and count over the list:
+/// the counters are as [`count_list`] leaves them.
+pub(crate) fn count_suspects<M: ObjectModel>(model: &M, scratch: &Scratch, oldest: Generation) -> Counted {
+    let large = Large::new(scratch.stack);
+    let mut listing = Listing { model, list: scratch.list, counters: scratch.counters, oldest, length: 0, large };
+    model.visit_suspects(oldest, |object| {
+        if let Some(index) = listing.counters.index(M::address(object))
+            && listing.counters.get(index) == 0
+        {
+            listing.add(index, object);
+        }
+    });
+    let mut next = 0;
+    while next < listing.length {
+        // SAFETY: the list holds objects that are alive; no program code runs.
+        model.trace(unsafe { M::at(listing.list.get(next)) }, &mut listing);
+        next += 1;
+    }
+    let Listing { list, counters, length, large, .. } = listing;
+    large.end(counters);
+    list.sort(0..length);
+    Counted { candidates: length, assumed: large.refused, pages: 0 }
+}
+
+struct Listing<'a, M> {
+    model: &'a M,
+    list: List,
+    counters: Counters,
+    oldest: Generation,
+    length: usize,
+    large: Large,
+}
+
+impl<M: ObjectModel> Listing<'_, M> {
+    #[inline(always)]
+    fn add(&mut self, index: CounterIndex, object: M::Ref) {
+        let refcount = self.model.refcount(object);
+        self.counters.set(index, self.large.begin(M::address(object), refcount));
+        self.list.set(self.length, M::address(object));
+        self.length += 1;
+    }
+}
+
+impl<M: ObjectModel> Visitor<M::Ref> for Listing<'_, M> {
+    #[inline]
+    fn visit(&mut self, child: M::Ref) {
+        let Some(index) = self.counters.index(M::address(child)) else { return };
+        if self.counters.get(index) == 0 {
+            if self.model.generation(child).is_none_or(|generation| generation > self.oldest) {
+                return;
+            }
+            self.add(index, child);
+        }
+        subtract_listed(self.counters, index, &self.large, M::address(child));
+    }
 }
 
 /// Adds and counts the candidates of a search in one sweep over the heap. Afterwards the counter of each is 0 if and only if
 /// external = 0; those of other places are anything.
-pub(crate) struct Counting<'s, 'a, G> {
+pub(crate) struct Counting<'s, 'a> {
     search: &'s mut Search<'a>,
     large: Large,
-    subtract: SubtractAhead<'a, G>,
+    counters: SubtractAhead,
     counted: Counted,
     last_page: usize,
+    /// Candidates of the word of bits that the sweep is at.
+    word: usize,
+    bits: u64,
 }
 
-impl<'s, 'a, G: Graph> Counting<'s, 'a, G> {
-    pub(crate) fn new(search: &'s mut Search<'a>) -> Counting<'s, 'a, G> {
-        let (space, large) = (search.space, Large::new(search.stack));
-        let subtract = SubtractAhead { space, ring: [core::ptr::null_mut(); LOOKS], next: 0, graph: PhantomData };
-        Counting { search, large, subtract, counted: Counted::default(), last_page: usize::MAX }
+impl<'s, 'a> Counting<'s, 'a> {
+    pub(crate) fn new(search: &'s mut Search<'a>, counters: Counters) -> Counting<'s, 'a> {
+        let large = Large::new(search.stack);
+        let counters = SubtractAhead { counters, ring: [core::ptr::null_mut(); LOOKS], next: 0 };
+        Counting { search, large, counters, counted: Counted::default(), last_page: usize::MAX, word: 0, bits: 0 }
     }
 
-    /// A candidate. Each is added once, in the order of addresses.
+    /// A candidate. Each is added once; best in the order of addresses.
     #[inline(always)]
-    pub(crate) fn add(&mut self, graph: &G, object: G::Ref) {
+    pub(crate) fn add<G: Graph>(&mut self, graph: &G, object: G::Ref) {
         let address = G::address(object);
-        self.search.add(address);
-        let Some(place) = self.subtract.space.place(address) else { return };
-        self.counted.pages += usize::from(place.counter_page() != self.last_page);
-        self.last_page = place.counter_page();
+        let (word, bit) = self.search.space.bit_inside(address);
+        if word != self.word {
+            self.search.space.add_word_inside(self.word, self.bits);
+            (self.word, self.bits) = (word, 0);
+        }
+        self.bits |= bit;
+        let counter = self.counters.counters.address(address);
+        let page = counter.addr() / PAGE_BYTES;
+        self.counted.pages += usize::from(page != self.last_page);
+        self.last_page = page;
         self.counted.candidates += 1;
         let refcount = graph.refcount(object);
         if refcount >= LARGE {
             self.large.note(address, refcount);
         }
-        place.set_counter(place.counter().wrapping_add(refcount as u16));
-        graph.trace(object, &mut self.subtract);
+        // SAFETY: the object lies in the heap, and so its counter in the table.
+        unsafe { counter.write(counter.read().wrapping_add(refcount as u16)) };
+        graph.trace(object, &mut Ahead::<G> { counters: &mut self.counters, graph: PhantomData });
     }
 
     /// All were added.
-    pub(crate) fn end(mut self, graph: &G) {
-        self.subtract.end();
-        self.search.added();
+    pub(crate) fn end<G: Graph>(mut self, graph: &G) {
+        self.counters.end();
+        self.search.space.add_word_inside(self.word, self.bits);
         if self.large.length > 0 {
             count_large(graph, self.search, &mut self.large);
         }
@@ -235,15 +314,14 @@ impl<'s, 'a, G: Graph> Counting<'s, 'a, G> {
 }
 
 /// Subtracts when the counter had time to arrive from memory.
-struct SubtractAhead<'a, G> {
-    space: Space<'a>,
+struct SubtractAhead {
+    counters: Counters,
     /// Counters that one is still to be taken from, in a ring; null where there is none.
     ring: [*mut u16; LOOKS],
     next: usize,
-    graph: PhantomData<G>,
 }
 
-impl<G> SubtractAhead<'_, G> {
+impl SubtractAhead {
     #[inline(always)]
     fn take(counter: *mut u16) {
         if !counter.is_null() {
@@ -257,15 +335,21 @@ impl<G> SubtractAhead<'_, G> {
     }
 }
 
-impl<G: Graph> Visitor<G::Ref> for SubtractAhead<'_, G> {
+struct Ahead<'a, G> {
+    counters: &'a mut SubtractAhead,
+    graph: PhantomData<G>,
+}
+
+impl<G: Graph> Visitor<G::Ref> for Ahead<'_, G> {
     #[inline(always)]
     fn visit(&mut self, child: G::Ref) {
-        if let Some(place) = self.space.place(G::address(child)) {
-            let counter = place.counter_address();
+        let SubtractAhead { counters, ring, next } = &mut *self.counters;
+        if counters.index(G::address(child)).is_some() {
+            let counter = counters.address(G::address(child));
             prefetch(counter);
-            let slot = &mut self.ring[self.next % LOOKS];
-            self.next += 1;
-            Self::take(core::mem::replace(slot, counter));
+            let slot = &mut ring[*next % LOOKS];
+            *next += 1;
+            SubtractAhead::take(core::mem::replace(slot, counter));
         }
     }
 }
@@ -306,15 +390,22 @@ struct SubtractListed<'a, G> {
 impl<G: Graph> Visitor<G::Ref> for SubtractListed<'_, G> {
     #[inline]
     fn visit(&mut self, child: G::Ref) {
-        let Some(index) = self.counters.index(G::address(child)) else { return };
-        match self.counters.get(index) {
-            0 => {}
-            ELSEWHERE => self.large.subtract(G::address(child)),
-            count => {
-                debug_assert!(count > LISTED, "more references than the refcount says");
-                // Too many references are a fault of the model; keep its object rather than free it.
-                self.counters.set(index, count.saturating_sub(1).max(LISTED));
-            }
+        if let Some(index) = self.counters.index(G::address(child)) {
+            subtract_listed(self.counters, index, self.large, G::address(child));
+        }
+    }
+}
+
+/// One reference to `address` comes from a candidate.
+#[inline(always)]
+fn subtract_listed(counters: Counters, index: CounterIndex, large: &Large, address: *const u8) {
+    match counters.get(index) {
+        0 => {}
+        ELSEWHERE => large.subtract(address),
+        count => {
+            debug_assert!(count > LISTED, "more references than the refcount says");
+            // Too many references are a fault of the model; keep its object rather than free it.
+            counters.set(index, count.saturating_sub(1).max(LISTED));
         }
     }
 }

@@ -68,11 +68,11 @@ pub(crate) fn dispose<M: ObjectModel>(model: &mut M, found: usize) -> Outcome {
     let trash = set_aside_uncollectable(model, &scratch, found);
     model.clear_weakrefs(Trash { scratch, length: trash, model: PhantomData });
     let called = model.call_callbacks();
-    let finalized = finalize(model, &scratch, trash);
-    let mut left = scratch.list.retain(trash, |address| scratch.counters.of(address) == LISTED);
-    let mut resurrected = 0;
+    let finalized = model.has_finalizers() && finalize(model, &scratch, trash);
+    let (mut left, mut resurrected) = (trash, 0);
     // Callbacks have no reference to trash, but a world may let them enumerate objects.
     if called || finalized {
+        left = scratch.list.retain(trash, |address| scratch.counters.of(address) == LISTED);
         let before = left;
         count_list(model, &scratch, left);
         mark_list(model, &scratch, scratch.stack_for(model.heap().held_bytes()), left);
@@ -140,9 +140,7 @@ fn clear<M: ObjectModel>(model: &mut M, scratch: &Scratch, length: usize) {
         let Some(address) = is_trash(scratch, i) else { continue };
         // SAFETY: as in `finalize`.
         let object = unsafe { M::at(address) };
-        model.incref(object);
-        model.clear(object);
-        model.decref(object);
+        model.clear_and_release(object);
         if is_trash(scratch, i).is_some() {
             scratch.counters.put(address, 0);
         }

@@ -147,6 +147,13 @@ pub unsafe trait ObjectModel: Graph + Sized {
     /// `trace` visits.
     fn generation(&self, object: Self::Ref) -> Option<Generation>;
 
+    /// The [object](ObjectModel::object) in such a block if it is tracked and not frozen.
+    #[inline(always)]
+    fn candidate(&self, block: *mut u8) -> Option<Self::Ref> {
+        let object = self.object(block)?;
+        self.generation(object).is_some_and(|generation| generation != Generation::Permanent).then_some(object)
+    }
+
     /// Visit tracked objects of generations up to `oldest` ([`Young`](Generation::Young) or [`Middle`](Generation::Middle)),
     /// in any order: of each cycle within these generations that nothing else holds, at least one. A model that knows no
     /// better visits them all. Should take time in proportion to these, not to the heap.
@@ -197,6 +204,11 @@ pub unsafe trait ObjectModel: Graph + Sized {
     /// Whether the object has a finalizer that was not run yet.
     fn has_finalizer(&self, object: Self::Ref) -> bool;
 
+    /// Whether any object may have one. **Yes**, unless overridden.
+    fn has_finalizers(&self) -> bool {
+        true
+    }
+
     /// Note that the finalizer was run, then run it. The program sees the object as it left it, everything that it refers
     /// to included, though some of that may have been finalized already. It may do anything: make trash reachable, break
     /// cycles so that parts of the trash are freed at once, create objects and weak references, ask for a collection (which
@@ -210,6 +222,14 @@ pub unsafe trait ObjectModel: Graph + Sized {
     /// Drop the object's outgoing references. Objects that this frees run no finalizer a second time. The collector holds a
     /// reference meanwhile. Finalizers of objects outside the trash may run, and see no trash.
     fn clear(&mut self, object: Self::Ref);
+
+    /// Clear the object, holding a reference meanwhile: [`incref`](ObjectModel::incref), [`clear`](ObjectModel::clear),
+    /// [`decref`](ObjectModel::decref). A model may do the three at once.
+    fn clear_and_release(&mut self, object: Self::Ref) {
+        self.incref(object);
+        self.clear(object);
+        self.decref(object);
+    }
 
     /// The object was found [uncollectable](ObjectModel::is_uncollectable): list it. **Does nothing** unless overridden.
     fn uncollectable(&mut self, object: Self::Ref) {

@@ -109,20 +109,25 @@ impl Pace {
     }
 
     /// A tracked object was made. Whether a count has passed its threshold: the time to ask [`due`](Pace::due).
-    #[inline]
+    #[inline(always)]
     pub(crate) fn made(&mut self) -> bool {
-        self.alive[0] += 1;
-        self.alive[0] - self.freed_later > self.thresholds[0] as usize
+        let alive = self.alive[0] + 1;
+        self.alive[0] = alive;
+        alive - self.freed_later > self.thresholds[0] as usize
     }
 
     /// A tracked object of this generation was freed or untracked.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn freed(&mut self, generation: Generation) {
-        self.alive[generation.index()] -= 1;
-        if generation != Generation::Young {
+        if generation == Generation::Young {
+            let alive = self.alive[0] - 1;
+            self.alive[0] = alive;
+            if self.freed_later > alive {
+                self.freed_later = alive;
+            }
+        } else {
+            self.alive[generation.index()] -= 1;
             self.freed_later += usize::from(self.freed_later < self.alive[0]);
-        } else if self.freed_later > self.alive[0] {
-            self.freed_later = self.alive[0];
         }
     }
 

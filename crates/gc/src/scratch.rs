@@ -183,6 +183,12 @@ impl Counters {
         unsafe { self.table.add(index.0).write(value) }
     }
 
+    /// Where the counter of an object of the heap is.
+    #[inline(always)]
+    pub(crate) fn address(&self, object: *const u8) -> *mut u16 {
+        self.table.wrapping_add(object.addr().wrapping_sub(self.base) / MIN_OBJECT_BYTES)
+    }
+
     /// The counter's value, 0 for addresses outside the range.
     #[inline]
     pub(crate) fn of(&self, address: *const u8) -> u16 {

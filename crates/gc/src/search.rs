@@ -15,7 +15,7 @@
 use crate::count::{Counted, Counting, count};
 use crate::mark::{Marked, mark, mark_known};
 use crate::model::Graph;
-use crate::scratch::{List, Scratch, Tables};
+use crate::scratch::{Counters, List, Scratch, Tables};
 use crate::space::{Outside, Part, Place, Space};
 
 /// One search. Its tables are those of the collector it was made from, which has no other meanwhile.
@@ -106,9 +106,9 @@ impl<'a> Search<'a> {
 
     /// Add candidates and count them, in one sweep over the heap: instead of `add`, `added` and [`count`](Search::count). For
     /// searches with nothing elsewhere.
-    pub(crate) fn counting<G: Graph>(&mut self) -> Counting<'_, 'a, G> {
+    pub(crate) fn counting(&mut self, counters: Counters) -> Counting<'_, 'a> {
         self.has_counted = true;
-        Counting::new(self)
+        Counting::new(self, counters)
     }
 
     pub(crate) fn set_counted(&mut self, counted: Counted) {
@@ -121,19 +121,20 @@ impl<'a> Search<'a> {
         self.settle();
     }
 
-    /// As [`mark`](Search::mark), and whether all that was counted is reached: then bits and counters are left as they are.
-    pub(crate) fn mark_or_settle<G: Graph>(&mut self, graph: &G) -> bool {
-        let all = self.mark_counted(graph);
-        if !all {
-            self.settle();
-        }
-        all
-    }
-
-    fn mark_counted<G: Graph>(&mut self, graph: &G) -> bool {
+    /// As [`mark`](Search::mark), but bits and counters stay as they are. Whether all that was counted is reached.
+    pub(crate) fn mark_counted<G: Graph>(&mut self, graph: &G) -> bool {
         let marked = mark(graph, self);
         self.note(marked);
         marked.repeated_sweeps == 0 && marked.traced == self.counted.candidates
+    }
+
+    /// After [`mark_counted`](Search::mark_counted): candidates that are unreached, in the order of addresses.
+    pub(crate) fn for_each_uncounted(&self, mut visit: impl FnMut(*mut u8)) {
+        self.visit_unreached(|place, address| {
+            if place.counter() == 0 {
+                visit(address);
+            }
+        });
     }
 
     /// Say by bits what counters say, and make these 0.

@@ -26,7 +26,7 @@ const CHUNK_BYTES: usize = 1 << 20;
 const CHUNK_WORDS: usize = CHUNK_BYTES / WORD_BYTES; // 1024
 const CHUNK_COUNTERS: usize = CHUNK_BYTES / MIN_OBJECT_BYTES; // 32768
 /// An OS page, on most machines.
-const PAGE_BYTES: usize = 4096;
+pub(crate) const PAGE_BYTES: usize = 4096;
 /// Counters that fit a word of memory.
 const COUNTERS_A_WORD: usize = size_of::<u64>() / size_of::<u16>();
 
@@ -287,6 +287,27 @@ impl<'a> Space<'a> {
         // SAFETY: granules lie in their part; one thread uses the tables.
         unsafe { *candidates.add(granule / WORD_GRANULES) |= 1 << (granule % WORD_GRANULES) };
         true
+    }
+
+    /// The word of the inside part's bits that an object of the heap has its bit in, and the bit.
+    #[inline(always)]
+    pub(crate) fn bit_inside(&self, address: *const u8) -> (usize, u64) {
+        let granule = address.addr().wrapping_sub(self.base.addr()) / GRANULE_BYTES;
+        (granule / WORD_GRANULES, 1 << (granule % WORD_GRANULES))
+    }
+
+    /// Make unreached candidates of all objects of these bits.
+    #[inline]
+    pub(crate) fn add_word_inside(&mut self, word: usize, bits: u64) {
+        if bits != 0 {
+            self.inside.first_word = self.inside.first_word.min(word);
+            self.inside.end_word = self.inside.end_word.max(word + 1);
+            // SAFETY: the bits are those of objects of the heap; one thread uses the tables.
+            unsafe {
+                *self.inside.candidates.add(word) |= bits;
+                *self.inside.unreached.add(word) |= bits;
+            }
+        }
     }
 
     /// The address of a granule.

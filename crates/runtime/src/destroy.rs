@@ -61,9 +61,12 @@ unsafe fn at_zero<T>(object: ObjectPtr, word: Word) {
             leave(inner, object, word);
         }
         if core::mem::needs_drop::<T>() {
-            (*inner).depth += 1;
+            let depth = (*inner).depth;
+            (*inner).depth = depth + 1;
             guard(inner, || core::ptr::drop_in_place(object.value::<T>()));
-            (*inner).depth -= 1;
+            // What ran meanwhile left it as it was; not to read it is faster.
+            debug_assert_eq!((*inner).depth, depth + 1);
+            (*inner).depth = depth;
         }
         poison::free(&mut (*inner).blocks, object, size_of::<Object<T>>() <= SMALL_MAX_BYTES);
         if (*inner).notes != 0 {

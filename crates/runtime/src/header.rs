@@ -109,6 +109,11 @@ impl Word {
         Word(self.0 & !(!0 << BORN_SHIFT) | (era as u64) << BORN_SHIFT)
     }
 
+    #[inline(always)]
+    pub(crate) const fn count(self) -> u32 {
+        self.0 as u32
+    }
+
     /// One handle less.
     #[inline(always)]
     pub(crate) const fn less_one(self) -> Word {
@@ -237,7 +242,7 @@ impl ObjectPtr {
 
     #[inline(always)]
     pub(crate) fn count(self) -> u32 {
-        self.word().0 as u32
+        self.word().count()
     }
 
     #[inline(always)]

@@ -83,8 +83,11 @@ impl Heap {
                     return Err(OutOfMemory { value, bytes });
                 }
             }
-            let flags = if T::finalizer().is_some() { TO_FINALIZE } else { 0 };
-            let fresh = (*inner).fresh.with(flags);
+            let mut fresh = (*inner).fresh;
+            if T::finalizer().is_some() {
+                (*inner).has_finalizers = true;
+                fresh = fresh.with(TO_FINALIZE);
+            }
             let word = if T::is_leaf::<Start>() { fresh.with(UNTRACKED) } else { fresh };
             block.cast::<Object<T>>().write(Object { header: Header { vtable: Object::<T>::VTABLE, word }, value });
             let object = ObjectPtr::new(block.cast());

@@ -92,6 +92,8 @@ pub(crate) struct Inner {
     /// Since the last full collection that found nothing, an object became a suspect, or may be one without saying so.
     pub(crate) suspected: bool,
     pub(crate) suspects: Suspects,
+    /// Objects with a finalizer were made.
+    pub(crate) has_finalizers: bool,
 
     // --- slow paths only ---
     pub(crate) id: HeapId,
@@ -145,6 +147,7 @@ impl Inner {
             fresh: Word::new(id, era.now()),
             era,
             suspected: false,
+            has_finalizers: false,
             suspects,
             collector,
             found_trash: false,

@@ -12,9 +12,10 @@ use heapkeeper_heap::Heap as Blocks;
 use crate::control::Phase;
 use crate::destroy;
 use crate::era::{Era, OLD};
-use crate::header::{DEAD, FROZEN, HAS_WEAK, Header, INTERNED, ObjectPtr, SUSPECT, TO_FINALIZE};
-use crate::inner::{Inner, settle_slow};
+use crate::header::{DEAD, FROZEN, HAS_WEAK, Header, IMMORTAL, INTERNED, ObjectPtr, SUSPECT, TO_FINALIZE, UNTRACKED};
+use crate::inner::{Inner, freed_slow, settle_slow};
 use crate::panics::guard;
+use crate::poison;
 use crate::suspects::Suspects;
 use crate::trace::{EMPTY, Tracer};
 use crate::weak;
@@ -98,6 +99,13 @@ unsafe impl ObjectModel for Model {
         // SAFETY: live blocks of these heaps start with a header.
         let object = unsafe { ObjectPtr::new(block.cast::<Header>()) };
         object.is_tracked().then_some(object)
+    }
+
+    #[inline(always)]
+    fn candidate(&self, block: *mut u8) -> Option<ObjectPtr> {
+        // SAFETY: as above.
+        let object = unsafe { ObjectPtr::new(block.cast::<Header>()) };
+        (!object.has(UNTRACKED | FROZEN)).then_some(object)
     }
 
     #[inline(always)]
@@ -185,6 +193,11 @@ unsafe impl ObjectModel for Model {
         object.has(TO_FINALIZE)
     }
 
+    fn has_finalizers(&self) -> bool {
+        // SAFETY: the state is alive.
+        unsafe { (*self.0).has_finalizers }
+    }
+
     fn finalize(&mut self, object: ObjectPtr) {
         // SAFETY: the collector holds a reference; the state is alive and pinned.
         unsafe { destroy::finalize(self.0, object) };
@@ -216,6 +229,29 @@ unsafe impl ObjectModel for Model {
             (*inner).depth -= 1;
             if (*inner).notes != 0 {
                 settle_slow(inner);
+            }
+        }
+    }
+
+    /// The outermost free of this heap, so that it need not wait.
+    #[inline]
+    fn clear_and_release(&mut self, object: ObjectPtr) {
+        let inner = self.0;
+        object.incref();
+        self.clear(object);
+        let word = object.word().less_one();
+        object.set_word(word);
+        // SAFETY: the reference was ours; the state is alive and pinned.
+        unsafe {
+            if word.count() != 0 {
+                if object.is_immortal() {
+                    object.set_count(IMMORTAL);
+                }
+                return;
+            }
+            poison::free(&mut (*inner).blocks, object, false);
+            if (*inner).notes != 0 {
+                freed_slow(inner);
             }
         }
     }

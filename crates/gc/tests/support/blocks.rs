@@ -259,8 +259,8 @@ unsafe impl ObjectModel for World<Blocks> {
     }
 
     fn visit_suspects(&self, oldest: Generation, mut visit: impl FnMut(ObjectPtr)) {
-        // Newest first: the order must not matter.
-        for object in self.store.objects.values().rev() {
+        // By age: the order must not matter.
+        for object in self.store.objects.values() {
             if generation(*object).is_some_and(|generation| generation <= oldest) {
                 visit(*object);
             }
