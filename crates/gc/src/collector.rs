@@ -240,19 +240,17 @@ fn find_in_heap<M: ObjectModel>(model: &mut M) -> Found {
             counting.end(model);
         },
     );
-    let all_reached = Collector::phase(model, |times| &mut times.mark_ns, |model| search.mark_counted(model));
+    Collector::phase(model, |times| &mut times.mark_ns, |model| search.mark_all(model));
     Collector::phase(
         model,
         |times| &mut times.walk_ns,
         |model| {
             let list = scratch.list;
             let mut trash = 0;
-            if !all_reached {
-                search.for_each_uncounted(|address| {
-                    list.set(trash, address);
-                    trash += 1;
-                });
-            }
+            search.for_each_unreached(|address| {
+                list.set(trash, address);
+                trash += 1;
+            });
             model.collector_mut().tables.clear_bits();
             model.collector_mut().tables.clear_counters();
             (0..trash).for_each(|i| scratch.counters.put(list.get(i), LISTED));

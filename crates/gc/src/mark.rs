@@ -5,8 +5,8 @@
 //!
 //! The queue is a FIFO of [`FIFO`] objects, each prefetched as it enters, over a stack (Cher, Hosking, Vitek: Software
 //! prefetching for mark-sweep garbage collection, ISMM 2004). What is in the FIFO stays there while the cursor goes on, so
-//! that memory has time to arrive. Where counters say what is reached, children wait in the same way before that: the last
-//! [`LOOKS`] are still to be looked at. They are told behind from ahead by where the cursor is when they are.
+//! that memory has time to arrive. Where bits say what is reached, children wait in the same way before that: the last [`LOOKS`]
+//! are still to be looked at. They are told behind from ahead by where the cursor is when they are.
 //!
 //! **It ends, and nothing is missed.** An object is reached once in a collection, so each enters the queue at most once. An
 //! object reached while the stack is full is dropped: it is reached, but perhaps not traced. Then the sweep is repeated
@@ -25,14 +25,12 @@ use crate::space::{Place, Space, prefetch};
 
 /// Objects on their way from memory.
 const FIFO: usize = 16;
-/// Children whose counters are on their way from memory.
+/// Children whose bits, or counters, are on their way from memory.
 pub(crate) const LOOKS: usize = 32;
 
 /// What a mark pass saw.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Marked {
-    /// Objects traced. Distinct ones, but where sweeps were repeated.
-    pub(crate) traced: usize,
     /// Sweeps beyond the first.
     pub(crate) repeated_sweeps: usize,
     /// Entries of the stack used at most.
@@ -59,6 +57,15 @@ trait Reach {
 struct ByBit<'a>(&'a Space<'a>);
 
 impl Reach for ByBit<'_> {
+    const LOOKS_AHEAD: bool = true;
+
+    #[inline(always)]
+    fn expect(&self, address: *mut u8) {
+        if let Some(place) = self.0.place(address) {
+            place.prefetch();
+        }
+    }
+
     #[inline(always)]
     fn reach(&self, address: *mut u8) -> Option<usize> {
         let place = self.0.place(address)?;
@@ -78,22 +85,13 @@ impl Reach for ByBit<'_> {
 struct ByCounter<'a>(&'a Space<'a>);
 
 impl Reach for ByCounter<'_> {
-    const LOOKS_AHEAD: bool = true;
-
     #[inline(always)]
     fn reach(&self, address: *mut u8) -> Option<usize> {
         let place = self.0.place(address)?;
-        (place.counter() == 0 && place.is_unreached()).then(|| {
+        (place.is_unreached() && place.counter() == 0).then(|| {
             place.set_counter(1);
             place.position()
         })
-    }
-
-    #[inline(always)]
-    fn expect(&self, address: *mut u8) {
-        if let Some(place) = self.0.place(address) {
-            place.prefetch();
-        }
     }
 
     #[inline(always)]
@@ -226,14 +224,14 @@ impl<G: Graph, R: Reach> Marker<G, R> {
                         let bit = ready.trailing_zeros();
                         ahead = !1 << bit;
                         let place = Place::new(part, word * 64 + bit as usize);
-                        // Before it is asked: a child that is looked at later must not take it to lie ahead.
-                        self.cursor = place.position();
                         if is_reached(place) {
                             let address = search.space.address(part, word * 64 + bit as usize);
                             // SAFETY: candidates are alive.
                             self.cursor_at(graph, place.position(), unsafe { G::at(address) });
                         }
                     }
+                    // Whoever is looked at from now on must not take this word to lie ahead.
+                    self.cursor = Place::new(part, word * 64 + 63).position();
                 }
             }
             if self.end(graph) {
@@ -246,7 +244,6 @@ impl<G: Graph, R: Reach> Marker<G, R> {
     #[inline(always)]
     fn cursor_at(&mut self, graph: &G, position: usize, object: G::Ref) {
         self.cursor = position;
-        self.marked.traced += 1;
         graph.trace(object, self);
         while self.depth > 0 {
             self.trace_oldest(graph);
@@ -289,7 +286,6 @@ impl<G: Graph, R: Reach> Marker<G, R> {
             self.depth -= 1;
             self.enter(self.stack.get(self.depth));
         }
-        self.marked.traced += 1;
         // SAFETY: candidates enter the FIFO, and nothing is freed meanwhile.
         graph.trace(unsafe { G::at(address) }, self);
     }

@@ -117,33 +117,29 @@ impl<'a> Search<'a> {
 
     /// The second half of the search: see [`count`](Search::count). Afterwards all counters are 0 again.
     pub fn mark<G: Graph>(&mut self, graph: &G) {
-        self.mark_counted(graph);
+        let marked = mark(graph, self);
+        self.note(marked);
         self.settle();
     }
 
-    /// As [`mark`](Search::mark), but bits and counters stay as they are. Whether all that was counted is reached.
-    pub(crate) fn mark_counted<G: Graph>(&mut self, graph: &G) -> bool {
-        let marked = mark(graph, self);
+    /// As [`mark`](Search::mark), where all candidates were counted: bits alone can say what is reached then, and these are
+    /// fewer than counters.
+    pub(crate) fn mark_all<G: Graph>(&mut self, graph: &G) {
+        self.settle();
+        let marked = mark_known(graph, self, |_| {});
         self.note(marked);
-        marked.repeated_sweeps == 0 && marked.traced == self.counted.candidates
     }
 
-    /// After [`mark_counted`](Search::mark_counted): candidates that are unreached, in the order of addresses.
-    pub(crate) fn for_each_uncounted(&self, mut visit: impl FnMut(*mut u8)) {
-        self.visit_unreached(|place, address| {
-            if place.counter() == 0 {
-                visit(address);
-            }
-        });
-    }
-
-    /// Say by bits what counters say, and make these 0.
+    /// What has a counter above 0 is reached. Afterwards all counters are 0.
     fn settle(&mut self) {
         for part in self.space.parts() {
             for word in part.words() {
                 // SAFETY: within the tables. Counters may go by the bits of the word, which so change at once.
                 unsafe {
                     let bits = part.unreached_word(word);
+                    if bits == 0 || part.has_no_counts(word) {
+                        continue;
+                    }
                     let mut left = bits;
                     visit_bits(word, bits, |granule| {
                         let place = Place::new(part, granule);
@@ -152,9 +148,7 @@ impl<'a> Search<'a> {
                             left &= !(1 << (granule % 64));
                         }
                     });
-                    if left != bits {
-                        part.unreached.add(word).write(left);
-                    }
+                    part.unreached.add(word).write(left);
                 }
             }
         }

@@ -96,6 +96,21 @@ impl Part {
         self.first_word..self.end_word
     }
 
+    /// Whether the counters of all objects of a word of bits are 0; false where that takes more than a look.
+    ///
+    /// # Safety
+    /// The table has such a word.
+    #[inline(always)]
+    pub(crate) unsafe fn has_no_counts(&self, word: usize) -> bool {
+        const COUNTERS: usize = WORD_BYTES / MIN_OBJECT_BYTES; // 32
+        // SAFETY: by the caller's word.
+        self.ranks.is_null()
+            && unsafe {
+                let counts = self.counters.add(word * COUNTERS).cast::<[u64; COUNTERS / COUNTERS_A_WORD]>();
+                counts.read_unaligned().iter().fold(0, |any, counts| any | counts) == 0
+            }
+    }
+
     /// # Safety
     /// The table has such a word.
     #[inline(always)]
@@ -191,11 +206,10 @@ impl Place<'_> {
         self.part.counters.wrapping_add(self.counter_index())
     }
 
-    /// Ask for what says whether it is reached.
+    /// Ask for its bit.
     #[inline(always)]
     pub(crate) fn prefetch(self) {
         prefetch(self.part.unreached.wrapping_add(self.granule / WORD_GRANULES));
-        prefetch(self.counter_address());
     }
 
     /// The OS page that its counter lies on, in its table.
