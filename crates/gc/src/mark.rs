@@ -53,11 +53,11 @@ trait Reach {
     fn is_candidate(&self, address: *mut u8) -> bool;
 }
 
-/// By its bit.
-struct ByBit<'a>(&'a Space<'a>);
+/// By its bit. Asking ahead pays where sweeps find little reached already, and have to go far and wide.
+struct ByBit<'a, const LOOKS_AHEAD: bool>(&'a Space<'a>);
 
-impl Reach for ByBit<'_> {
-    const LOOKS_AHEAD: bool = true;
+impl<const LOOKS_AHEAD: bool> Reach for ByBit<'_, LOOKS_AHEAD> {
+    const LOOKS_AHEAD: bool = LOOKS_AHEAD;
 
     #[inline(always)]
     fn expect(&self, address: *mut u8) {
@@ -125,20 +125,17 @@ pub(crate) fn mark_known<G: Graph>(
     search: &Search<'_>,
     roots: impl FnOnce(&mut dyn FnMut(G::Ref)),
 ) -> Marked {
-    let marker = Marker::<G, _>::new(ByBit(&search.space), search.stack);
+    let marker = Marker::<G, _>::new(ByBit::<false>(&search.space), search.stack);
     // All of them lie ahead of the cursor.
     roots(&mut |root| {
         marker.reach.reach(G::address(root));
     });
-    marker.sweep(
-        graph,
-        search,
-        |part, word| {
-            // SAFETY: words are those of the part's tables.
-            unsafe { part.candidates_word(word) & !part.unreached_word(word) }
-        },
-        |_| true,
-    )
+    marker.sweep_reached(graph, search)
+}
+
+/// Mark what the reached lead to. Afterwards the bit of each candidate that they reach is gone.
+pub(crate) fn mark_reached<G: Graph>(graph: &G, search: &Search<'_>) -> Marked {
+    Marker::<G, _>::new(ByBit::<true>(&search.space), search.stack).sweep_reached(graph, search)
 }
 
 /// Mark from what the count found to be held from elsewhere. Afterwards the counter of an unreached candidate is 0 if and
@@ -201,6 +198,19 @@ impl<G: Graph, R: Reach> Marker<G, R> {
             marked: Marked::default(),
             graph: PhantomData,
         }
+    }
+
+    /// Sweep over the candidates that are reached.
+    fn sweep_reached(self, graph: &G, search: &Search<'_>) -> Marked {
+        self.sweep(
+            graph,
+            search,
+            |part, word| {
+                // SAFETY: words are those of the part's tables.
+                unsafe { part.candidates_word(word) & !part.unreached_word(word) }
+            },
+            |_| true,
+        )
     }
 
     /// Sweep over the candidates that `bits` has in a word of a part's tables, and that `is_reached` wants.

@@ -13,7 +13,7 @@
 //! knows no roots counts everything.
 
 use crate::count::{Counted, Counting, count};
-use crate::mark::{Marked, mark, mark_known};
+use crate::mark::{Marked, mark, mark_known, mark_reached};
 use crate::model::Graph;
 use crate::scratch::{Counters, List, Scratch, Tables};
 use crate::space::{Outside, Part, Place, Space};
@@ -126,7 +126,7 @@ impl<'a> Search<'a> {
     /// fewer than counters.
     pub(crate) fn mark_all<G: Graph>(&mut self, graph: &G) {
         self.settle();
-        let marked = mark_known(graph, self, |_| {});
+        let marked = mark_reached(graph, self);
         self.note(marked);
     }
 
