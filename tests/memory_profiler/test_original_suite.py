@@ -13,6 +13,10 @@ import pytest
 
 VERSION = "0.61.0"
 PROJECT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(PROJECT / "tests" / "cpython"))
+
+import interpreters  # noqa: E402
+
 STORE = PROJECT / ".venvs" / "memory_profiler"
 
 # Named like the original, and nothing but ours under its name.
@@ -55,6 +59,11 @@ OF_MPROF = {"test_mprof.py", "test_exit_code.py"}
 @pytest.fixture(scope="module")
 def suite():
     """The folder with the tests, fetched once."""
+    with interpreters.locked(STORE.with_suffix(".lock")):
+        return fetched()
+
+
+def fetched():
     folder = STORE / f"memory_profiler-{VERSION}" / "test"
     if not folder.exists():
         STORE.mkdir(parents=True, exist_ok=True)
