@@ -1,56 +1,17 @@
-"""Puts a starting interpreter on our heap. Called from heapkeeper.pth when HEAPKEEPER is in the environment.
-
-Runs inside `site`, before any of the program's code. Whatever goes wrong here costs one line on stderr, never the
-program: it then runs on CPython's allocator. Imports as little as it can, as each child interpreter pays for it.
-"""
+"""Follows what HEAPKEEPER says, where that is more than its defaults: see `_heapkeeper_boot`, which calls this."""
 
 import os
 import sys
 
-DEFAULT_SAMPLE_BYTES = 512 * 1024
 
-_booted = False
-
-
-def boot():
-    """Follow HEAPKEEPER, once an interpreter."""
-    global _booted
-    if _booted:  # A second heapkeeper.pth: a virtual environment that also sees the system's packages.
-        return
-    _booted = True
-    text = os.environ.get("HEAPKEEPER", "")
-    try:
-        if text in ("1", "on") and _in_main_interpreter():
-            _follow_defaults()
-        else:
-            _follow_text(text)
-    except Exception as error:
-        _complain(f"{type(error).__name__}: {error}")
-
-
-def _follow_defaults():
-    """What most processes get, without the time that it takes to learn of other settings."""
-    try:
-        from heapkeeper import _native
-    except ImportError as error:
-        reason = str(error)
-    else:
-        reason = _native.install(DEFAULT_SAMPLE_BYTES, 0, 0)
-    if reason is not None:
-        _complain(f"CPython's allocator stays: {reason}")
-        return
-    reason = _native.gc_install("heapkeeper")
-    if reason is not None:
-        _complain(f"CPython's collector stays: {reason}")
-
-
-def _follow_text(text):
+def follow(text):
+    """Follow the text of HEAPKEEPER."""
     from heapkeeper import _settings
 
     try:
         settings = _settings.parse(text)
     except ValueError as error:
-        _complain(f"HEAPKEEPER ignored: {error}")
+        complain(f"HEAPKEEPER ignored: {error}")
         return
     if not settings.on:
         return
@@ -67,7 +28,7 @@ def _follow(settings):
 
         reason = _settings.install(settings)
         if reason is not None:
-            _complain(f"CPython's allocator stays: {reason}")
+            complain(f"CPython's allocator stays: {reason}")
     if settings.log is not None:
         _log(settings.log, settings.allocator if reason is None else "cpython")
     if settings.report is not None and settings.report in (0, os.getpid()):
@@ -79,7 +40,7 @@ def _follow(settings):
         from heapkeeper import _capture
 
         for what, why in _capture.begin(settings):
-            _complain(f"{what}: {why}")
+            complain(f"{what}: {why}")
     if settings.as_tracemalloc:
         from heapkeeper import tracemalloc
 
@@ -97,7 +58,7 @@ def _install_collector(settings):
 
     reason = _settings.install_collector(settings)
     if reason is not None:
-        _complain(f"CPython's collector stays: {reason}")
+        complain(f"CPython's collector stays: {reason}")
 
 
 def _in_main_interpreter():
@@ -120,7 +81,7 @@ def _log(path, allocator):
         os.close(descriptor)
 
 
-def _complain(text):
+def complain(text):
     """One line on stderr, if there is one: with 2>&- descriptor 2 may be any file, even heapkeeper.pth."""
     if sys.__stderr__ is None:
         return

@@ -1,7 +1,7 @@
 """`heapkeeper run`: turns its options into HEAPKEEPER and becomes the same interpreter, running the program.
 
 `exec` keeps the process: descriptors, working folder, signal dispositions and pid. That makes sys.argv, sys.path[0],
-__main__, tracebacks and exit status python's own by construction; heapkeeper.pth then installs the heap (`_boot`).
+__main__, tracebacks and exit status python's own by construction; heapkeeper.pth then installs the heap.
 What the interpreter changed in this process before we got here, its successor must not inherit: see `_exec`.
 """
 

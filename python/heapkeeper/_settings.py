@@ -21,13 +21,13 @@
 settings s: parse(compose(s)) == s. Errors are a SettingsError of one line.
 """
 
-from heapkeeper._boot import DEFAULT_SAMPLE_BYTES
 from heapkeeper._errors import SettingsError
 
 PROFILES = ("sample", "exact", "off")
 ALLOCATORS = ("heapkeeper", "cpython")
 COLLECTORS = ("heapkeeper", "cpython", "verify")
 ON_LIMIT = ("capture",)
+DEFAULT_SAMPLE_BYTES = 512 * 1024
 EXACT_SAMPLE_BYTES = 64 * 1024
 
 # An interpreter that has just started needs 0.8 MiB (3.12): less would kill the program before its first line.

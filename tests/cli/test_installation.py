@@ -22,7 +22,7 @@ def test_pip_knows_every_file():
     from importlib.metadata import files
 
     recorded = {str(path) for path in files("heapkeeper")}
-    assert "heapkeeper.pth" in recorded
+    assert {"heapkeeper.pth", "_heapkeeper_boot.py"} <= recorded
     assert {"heapkeeper/py.typed", "heapkeeper/__init__.pyi", "heapkeeper/_native.pyi", "heapkeeper/gc.pyi"} <= recorded
 
 
@@ -86,13 +86,38 @@ def test_two_pth_files_install_once(driver, tmp_path):
     assert len((driver.folder / "processes").read_text().splitlines()) == 1
 
 
-def test_native_module_that_cannot_be_loaded(driver, loose_copy, tmp_path):
+def test_the_package_is_left_to_whoever_wants_it(driver):
+    code = """
+import sys
+print("heapkeeper" in sys.modules, "heapkeeper._native" in sys.modules)
+import heapkeeper
+from heapkeeper import _native
+import heapkeeper._native as again
+print(again is _native, _native.__spec__.has_location, heapkeeper.status()["allocator"]["name"])
+print(heapkeeper.status()["collector"]["mode"], heapkeeper.status()["profile"]["sample_bytes"])
+"""
+    outcome = driver.python("-c", code, env={"HEAPKEEPER": "1"})
+    assert outcome.stdout == "False True\nTrue True heapkeeper\nheapkeeper 524288\n", outcome.stderr
+    # Who says where packages are may mean another one.
+    outcome = driver.python("-c", code, env={"HEAPKEEPER": "1", "PYTHONPATH": str(driver.folder)})
+    assert outcome.stdout == "True True\nTrue True heapkeeper\nheapkeeper 524288\n", outcome.stderr
+
+
+def test_both_ways_to_start_have_the_same_defaults():
+    import _heapkeeper_boot
+    from heapkeeper import _settings
+
+    assert _heapkeeper_boot.DEFAULT_SAMPLE_BYTES == _settings.DEFAULT_SAMPLE_BYTES
+
+
+@pytest.mark.parametrize("settings", ["1", "report"])
+def test_native_module_that_cannot_be_loaded(driver, loose_copy, tmp_path, settings):
     # Another version's module, say: the program must run, and one line must say on what.
     for file in (loose_copy / "heapkeeper").glob("_native*"):
         file.unlink()
     (loose_copy / "heapkeeper" / "_native.py").write_text("raise ImportError('made for\\nanother Python')")
     code = "import sys; print('ran'); sys.exit(5)"
-    outcome = driver.python("-c", code, env={"PYTHONPATH": str(loose_copy), "HEAPKEEPER": "report"})
+    outcome = driver.python("-c", code, env={"PYTHONPATH": str(loose_copy), "HEAPKEEPER": settings})
     assert (outcome.status, outcome.stdout) == (5, "ran\n")
     assert outcome.stderr == "heapkeeper: CPython's allocator stays: made for another Python\n"
 

@@ -453,7 +453,7 @@ def apart(value, kinds=(tuple, dict)):
     """A value as a tuple may hold it, which is no tuple or dict by itself; with `kinds=(dict,)`, as a dict may.
 
     A tuple of tuples of atoms is untracked from the inside; how many collections that takes depends on the order of CPython's list.
-    (A dict of tuples of atoms takes one: CPython looks at all tuples first.)
+    A dict of tuples of atoms takes one, for CPython looks at all tuples first; ours takes another if the dict is older.
     """
     return [value] if type(value) in kinds else value
 

@@ -8,7 +8,7 @@ import pytest
 
 # `asked` holds each call of the native part, in order.
 NATIVE = """
-import os, sys, heapkeeper
+import os, sys, heapkeeper, _heapkeeper_boot
 from heapkeeper import _boot, _native
 
 asked, allocator, collector = [], {allocator!r}, {collector!r}
@@ -34,8 +34,8 @@ def boot(value, main=True):
     """Code that starts an interpreter with this HEAPKEEPER once more, and prints what was asked."""
     return f"""
 os.environ["HEAPKEEPER"] = {value!r}
-_boot._booted, _boot._in_main_interpreter = False, lambda: {main}
-_boot.boot()
+_heapkeeper_boot._booted, _native.in_main_interpreter = False, lambda: {main}
+_heapkeeper_boot.boot()
 print(*asked)
 """
 

@@ -187,7 +187,9 @@ class World:
         elif deed == "unlink":
             instance.first = instance.second = None
         elif deed == "track":
-            LOG.append(f"tracked {gc.is_tracked(instance)} {gc.is_finalized(instance)}")
+            # Not whether it was finalized, which is noted before the finalizer runs if a collection calls it, and after if the
+            # last reference is gone: what comes first depends on the order.
+            LOG.append(f"tracked {gc.is_tracked(instance)}")
         else:
             self.do(deed, number, argument)
 
@@ -207,7 +209,7 @@ class World:
         if deed == "make":
             made = MAKERS[argument % len(MAKERS)](number + 100_000, None, None)
             link(made, made)
-            self.made[number] = made
+            self.made[number] = apart(made)
         elif deed == "make trash":
             made = Plain(number + 200_000)
             made.first = made
@@ -342,7 +344,8 @@ class World:
         elif place == 2:
             kinds.VARIABLE.set(value)
         else:
-            self.made[number] = value
+            # An old dict of a new tuple: see apart().
+            self.made[number] = apart(value)
         self.slots[slot] = None
 
     def forget_elsewhere(self, number, first, second, third):
@@ -374,7 +377,8 @@ class World:
             elif way == 4:
                 link(other, weakref.ref(target, callback))
             elif way == 5:
-                weakref.finalize(target, self.finalizer_called, number, other).atexit = False
+                # It lets go of its argument when it is called. That is a leaf, for these calls have an order as well.
+                weakref.finalize(target, self.finalizer_called, number, Tag(number + 30_000)).atexit = False
             elif way == 6:
                 self.values[number] = target
             elif way == 7:

@@ -1,6 +1,6 @@
 //! Blocks that are not the calling heap's: those that CPython allocated before us, and those of another of our heaps.
 //!
-//! A foreign block goes back to the allocator that made it; `realloc` moves it to our heap. When our address space is used
+//! A foreign block goes back to the allocator that made it, unless the interpreter is ending; `realloc` moves it to our heap. When our address space is used
 //! up (not our limit), CPython's allocator helps out, so that a small range never fails a program that would have run.
 
 use std::cell::UnsafeCell;
@@ -144,6 +144,11 @@ pub unsafe fn free(domain: Domain, block: *mut c_void) {
     unsafe {
         if hosts::range().is_some_and(|range| range.contains(block.cast())) {
             free_ours(domain, block);
+            return;
+        }
+        // What CPython made before us it would give back in its last moment, block by block: the kernel takes them all at
+        // once.
+        if interpreter::is_ending() {
             return;
         }
         let original = original(domain);
