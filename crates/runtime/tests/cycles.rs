@@ -6,7 +6,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use heapkeeper::{Gc, Generation, Heap, Phase, Trace};
-use support::{Dropped, on_heap};
+use support::{Dropped, Node, on_heap};
 
 #[test]
 fn rings_are_collected_and_what_is_held_is_not() {
@@ -366,6 +366,75 @@ fn handles_outlive_their_heap() {
     drop((list, heap));
     drop(first);
     assert_eq!(dropped.take().len(), 1000);
+}
+
+/// Headers have room for so many young collections before generations are told by other numbers; in debug builds for nine.
+#[test]
+fn generations_outlast_the_numbers_of_collections() {
+    const COLLECTIONS: usize = if cfg!(debug_assertions) { 60 } else { 3_000 };
+    on_heap(|heap| {
+        let dropped = Dropped::default();
+        let frozen = dropped.ring(heap, 3);
+        heap.freeze();
+        let old = dropped.ring(heap, 3);
+        heap.collect(Generation::Middle);
+        let mut middle = dropped.ring(heap, 2);
+        heap.collect(Generation::Young);
+        let generations = |ring: &Gc<Node>| {
+            let next = ring.edges.borrow()[0].clone();
+            assert_eq!(Gc::generation(ring), Gc::generation(&next));
+            Gc::generation(ring).unwrap()
+        };
+        for i in 0..COLLECTIONS {
+            let young = dropped.ring(heap, 2);
+            assert_eq!(generations(&young), Generation::Young);
+            assert_eq!(generations(&middle), Generation::Middle, "after {i} collections");
+            assert_eq!(generations(&old), Generation::Old);
+            assert_eq!(generations(&frozen), Generation::Permanent);
+            // Each time a ring has come to generation 2, and was let go.
+            assert_eq!(heap.stats().tracked, [2, 2, 3 + 2 * i, 3]);
+            if i % 7 == 0 {
+                heap.check().unwrap();
+            }
+            drop(std::mem::replace(&mut middle, young));
+            // What made way is garbage of generation 1.
+            assert_eq!(heap.collect(Generation::Young).collected, 0);
+            assert_eq!(heap.collect(Generation::Middle).collected, 2);
+            middle = dropped.ring(heap, 2);
+            heap.collect(Generation::Young);
+        }
+        heap.unfreeze();
+        assert_eq!(generations(&frozen), Generation::Old);
+    });
+}
+
+/// A young collection starts from what lost a handle, and finds what hangs together with it.
+#[test]
+fn young_collections_follow_suspects() {
+    #[derive(Trace)]
+    struct Link(RefCell<Option<Gc<Link>>>);
+    on_heap(|heap| {
+        let links = |length: usize, last: Option<Gc<Link>>| {
+            (0..length).fold(last, |next, _| Some(heap.alloc(Link(RefCell::new(next)))))
+        };
+        let candidates = |heap: &Heap| heap.stats().collections.of(Generation::Young).candidates;
+        // Held, and built by moving: nobody's suspect.
+        let (held, before) = (links(500, None), candidates(heap));
+        let end = heap.alloc(Link(RefCell::new(None)));
+        let first = links(100, Some(end.clone())).unwrap();
+        *end.0.borrow_mut() = Some(first);
+        drop(end);
+        assert_eq!(heap.collect(Generation::Young).collected, 101);
+        assert_eq!(candidates(heap) - before, 101);
+        assert_eq!(heap.stats().tracked, [0, 500, 0, 0]);
+        // From the young to the old and back is not followed.
+        let old = held.unwrap();
+        let young = heap.alloc(Link(RefCell::new(Some(old.clone()))));
+        drop(young.clone());
+        let before = candidates(heap);
+        assert_eq!(heap.collect(Generation::Young).collected, 0);
+        assert_eq!(candidates(heap) - before, 1);
+    });
 }
 
 /// Collections whose candidates cannot hold a garbage cycle: no count fell without falling to 0.
