@@ -293,7 +293,7 @@ def words_on_pyperformance(result, own):
         processes = result["processes"]
         without = [row["mean"] for name, row in own.items() if name != STARTUP_BENCHMARK]
         words = [
-            f"- {processes['workers_on_heapkeeper']} of {processes['workers']} measuring processes ran on our heap, "
+            f"- {processes['workers_on_heapkeeper']} of {processes['workers']} processes that were asked ran on our heap, "
             f"and {processes['others_on_heapkeeper']} that they started; {processes['on_cpython']} on CPython's.",
             f"- `{STARTUP_BENCHMARK}` measures loading heapkeeper; mean of the others: {mean_of(without)}.",
         ]

@@ -226,11 +226,11 @@ def web_service(entrants, python, rounds, load):
     return {**result, "load": dataclasses.asdict(load)}
 
 
-def suite_rivals(has_option, installed, log):
+def suite_rivals(has_option, installed):
     """Who runs pyperformance's benchmarks: their processes are put on our heap and collector by the environment."""
     through = rivals.heapkeeper_through_environment
     on_heap = through(installed, **({"gc": "cpython"} if has_option else {}))
-    ours = through(installed, gc="heapkeeper", log=log)
+    ours = through(installed, gc="heapkeeper")
     missing = ours.missing or ("" if has_option else rivals.NO_GC_OPTION)
     return [
         rivals.peers()[0],

@@ -8,7 +8,7 @@ import functools
 import os
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 BENCHES = Path(__file__).resolve().parent
@@ -106,11 +106,18 @@ def heapkeeper_runs(installed):
 def heapkeeper_through_environment(installed, **settings):
     """heapkeeper as child processes meet it: `HEAPKEEPER` in the environment, nothing on the command line.
 
-    Settings are those of that variable, with `_` for `-`: `profile="off"`, `sample_bytes="512K"`, `seed=1`, `log=PATH`.
+    Settings are those of that variable, with `_` for `-`: `profile="off"`, `sample_bytes="512K"`, `seed=1`.
     """
     value = ",".join(f"{name.replace('_', '-')}={setting}" for name, setting in settings.items()) or "1"
     missing = "" if installed else "not installed for this interpreter: make build"
     return Rival("heapkeeper", "heapkeeper", "heapkeeper", {"HEAPKEEPER": value}, missing=missing)
+
+
+def logged(rival, path):
+    """One of these rivals, whose processes name themselves in the file `path`: to be asked, not to be measured."""
+    value = rival.environment["HEAPKEEPER"]
+    settings = "" if value == "1" else f"{value},"
+    return replace(rival, environment={"HEAPKEEPER": f"{settings}log={path}"})
 
 
 def profilers(installed, folder):

@@ -6,7 +6,8 @@ differ by more than two allocators do. So this calls pyperformance's scripts its
 in an order drawn anew, with the same hash seed and the same number of loops, which a calibration on pymalloc fixed.
 
 The interpreter is the one that heapkeeper is installed for; pyperformance lies beside it, on PYTHONPATH.
-heapkeeper comes in through `HEAPKEEPER`, as it does to any child process, and its log says who really ran on it.
+heapkeeper comes in through `HEAPKEEPER`, as it does to any child process. Before anything is measured, a run of each
+benchmark is asked by its log who really ran on it.
 """
 
 import json
@@ -132,9 +133,16 @@ class Suite:
         return record["metadata"]["loops"]
 
     def seconds(self, benchmark, rival, seed, loops):
-        """The process id and the values of one worker: seconds for one call of the benchmark's function."""
-        pid, record = self.worker(benchmark, rival, seed, f"--loops={loops}", f"--values={benchmark.values}")
-        return pid, record["benchmarks"][0]["runs"][0]["values"]
+        """The values of one worker: seconds for one call of the benchmark's function."""
+        _, record = self.worker(benchmark, rival, seed, f"--loops={loops}", f"--values={benchmark.values}")
+        return record["benchmarks"][0]["runs"][0]["values"]
+
+    def asked(self, benchmark, rival):
+        """The process id of a worker that is not measured; None if it failed, as those that are will say."""
+        try:
+            return self.worker(benchmark, rival, 1, "--loops=1", "--values=1")[0]
+        except timing.RunFailed:
+            return None
 
     def has(self, module):
         """Whether the interpreter finds a module."""
@@ -153,20 +161,20 @@ def served(log):
     return ours, others
 
 
-def allocators(installed, log):
-    """Who is compared where the question is the allocator. heapkeeper's processes name themselves in `log`."""
-    return [*rivals.peers(), rivals.heapkeeper_through_environment(installed, log=log)]
+def allocators(installed):
+    """Who is compared where the question is the allocator."""
+    return [*rivals.peers(), rivals.heapkeeper_through_environment(installed)]
 
 
 def pyperformance(python, about, rounds, quick=False, benchmarks=BENCHMARKS, compared=allocators):
     """Benchmarks on every rival: benchmark → loops, and seconds by rival and round; and how many processes came along.
 
-    `about` is `machine.interpreter` of the same interpreter; `compared(installed, log)` the rivals, the baseline first.
+    `about` is `machine.interpreter` of the same interpreter; `compared(installed)` the rivals, the baseline first.
     """
     installed = about["heapkeeper"] is not None
     with tempfile.TemporaryDirectory() as scratch:
         log = Path(scratch) / "processes.log"
-        invited = compared(installed, log)
+        invited = compared(installed)
         entrants = [rival for rival in invited if not rival.missing]
         suite = Suite(python, packages(python, about["version"]), scratch)
         table, skipped, chosen = {}, {}, []
@@ -177,11 +185,12 @@ def pyperformance(python, about, rounds, quick=False, benchmarks=BENCHMARKS, com
             loops = 1 if quick else suite.calibrated_loops(benchmark, entrants[0])
             table[benchmark.name] = {"loops": loops, "seconds": {rival.key: [] for rival in entrants}, "failed": {}}
             chosen.append(benchmark)
-        workers = set()
+        ours = [rivals.logged(rival, log) for rival in entrants if rival.key == "heapkeeper"]
+        workers = {suite.asked(benchmark, rival) for benchmark in chosen for rival in ours} - {None}
         for number in range(rounds):
             timing.say(f"pyperformance, round {number + 1} of {rounds}")
             for benchmark in chosen:
-                workers |= run_round(suite, benchmark, entrants, table[benchmark.name], number, quick)
+                run_round(suite, benchmark, entrants, table[benchmark.name], number, quick)
         came, stayed = served(log)
     return {
         "rounds": rounds,
@@ -190,7 +199,7 @@ def pyperformance(python, about, rounds, quick=False, benchmarks=BENCHMARKS, com
         "missing": {rival.key: rival.missing for rival in invited if rival.missing},
         "benchmarks": table,
         "skipped": skipped,
-        # Workers are the processes that measured; the others are what they started (2to3, python_startup).
+        # One worker a benchmark is asked; the others are what they started (2to3, python_startup).
         "processes": {
             "workers": len(workers),
             "workers_on_heapkeeper": len(workers & came),
@@ -201,9 +210,8 @@ def pyperformance(python, about, rounds, quick=False, benchmarks=BENCHMARKS, com
 
 
 def run_round(suite, benchmark, entrants, row, number, quick):
-    """One round of one benchmark; returns the process ids of heapkeeper's workers."""
+    """One round of one benchmark."""
     values = {rival.key: [] for rival in entrants}
-    workers = set()
     for turn in range(1 if quick else PASSES):
         seed = number * PASSES + turn + 1
         order = [
@@ -215,14 +223,11 @@ def run_round(suite, benchmark, entrants, row, number, quick):
         random.Random(f"{benchmark.name} {seed}").shuffle(order)
         for rival in order:
             try:
-                pid, measured = suite.seconds(benchmark, rival, seed, row["loops"])
+                measured = suite.seconds(benchmark, rival, seed, row["loops"])
             except timing.RunFailed as failure:
                 row["failed"][rival.key] = str(failure)
                 timing.say(f"  {benchmark.name} on {rival.key}: {failure}")
                 continue
             values[rival.key] += measured
-            if rival.key == "heapkeeper":
-                workers.add(pid)
     for key, measured in values.items():
         row["seconds"][key].append([float(f"{value:.6g}") for value in measured])
-    return workers

@@ -403,11 +403,15 @@ def test_who_runs_once_runs_in_the_first_round_and_who_fails_is_not_run_again():
 
 
 def test_the_entrants_of_pyperformance_are_put_on_our_collector_by_the_environment():
-    ours = {rival.key: rival for rival in collector.suite_rivals(True, True, "LOG")}
-    assert ours[OWN].environment == {"HEAPKEEPER": "gc=heapkeeper,log=LOG"}
+    ours = {rival.key: rival for rival in collector.suite_rivals(True, True)}
+    assert ours[OWN].environment == {"HEAPKEEPER": "gc=heapkeeper"}
     assert ours[ON_HEAP].environment == {"HEAPKEEPER": "gc=cpython"}
+    assert rivals.logged(ours[OWN], "LOG").environment == {"HEAPKEEPER": "gc=heapkeeper,log=LOG"}
+    through = rivals.heapkeeper_through_environment(True)
+    assert through.environment == {"HEAPKEEPER": "1"}
+    assert rivals.logged(through, "LOG").environment == {"HEAPKEEPER": "log=LOG"}
     assert not ours[OWN].missing
-    older = {rival.key: rival for rival in collector.suite_rivals(False, True, "LOG")}
+    older = {rival.key: rival for rival in collector.suite_rivals(False, True)}
     assert older[OWN].missing == rivals.NO_GC_OPTION
     assert older[ON_HEAP].environment == {"HEAPKEEPER": "1"}
 

@@ -100,6 +100,9 @@ print(heapkeeper.status()["collector"]["mode"], heapkeeper.status()["profile"]["
     assert outcome.stdout == "False True\nTrue True heapkeeper\nheapkeeper 524288\n", outcome.stderr
     # Who says where packages are may mean another one.
     outcome = driver.python("-c", code, env={"HEAPKEEPER": "1", "PYTHONPATH": str(driver.folder)})
+    assert outcome.stdout.startswith("False True\n"), outcome.stderr
+    (driver.folder / "heapkeeper").symlink_to(SITE / "heapkeeper")
+    outcome = driver.python("-c", code, env={"HEAPKEEPER": "1", "PYTHONPATH": str(driver.folder)})
     assert outcome.stdout == "True True\nTrue True heapkeeper\nheapkeeper 524288\n", outcome.stderr
 
 

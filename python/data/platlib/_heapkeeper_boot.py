@@ -57,7 +57,7 @@ def load_native():
     """
     name = "heapkeeper._native"
     bootstrap, external = sys.modules.get("_frozen_importlib"), sys.modules.get("_frozen_importlib_external")
-    if "PYTHONPATH" not in os.environ and name not in sys.modules and bootstrap and external:
+    if name not in sys.modules and bootstrap and external and not _is_elsewhere():
         import _imp
 
         path = os.path.join(os.path.dirname(__file__), "heapkeeper", "_native" + _imp.extension_suffixes()[0])
@@ -68,6 +68,14 @@ def load_native():
     from heapkeeper import _native
 
     return _native
+
+
+def _is_elsewhere():
+    """Whether PYTHONPATH, which comes before this file's folder, has a package of this name."""
+    folders = os.environ.get("PYTHONPATH")
+    return folders is not None and any(
+        os.path.exists(os.path.join(folder, "heapkeeper")) for folder in folders.split(os.pathsep)
+    )
 
 
 def complain(text):
