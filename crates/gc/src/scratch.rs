@@ -28,7 +28,7 @@ const LIST_BYTES_PER_SLOT: usize = COUNTERS_PER_SLOT * size_of::<*mut u8>(); // 
 /// Entries of the stack for however small a heap.
 const STACK_LEAST: usize = 4096;
 
-/// Searches over heaps from this size on ask for huge pages: 256 MiB, whose counters take 16 MiB.
+/// Searches over dense heaps from this size on ask for huge pages: 256 MiB, whose counters take 16 MiB.
 const HUGE_FROM_BYTES: usize = 256 << 20;
 
 /// Tables up to this size stay committed for the next collection.
@@ -45,6 +45,8 @@ pub struct Tables {
     stack: SideTable,
     /// Not for a search alone.
     list: Option<SideTable>,
+    /// Bytes of the range whose tables ask for huge pages.
+    huge_reach: usize,
 }
 
 impl Tables {
@@ -58,6 +60,7 @@ impl Tables {
             counters: SideTable::reserve(range, COUNTER_BYTES_PER_SLOT)?,
             stack: SideTable::reserve(range, STACK_BYTES_PER_SLOT)?,
             list: None,
+            huge_reach: 0,
         })
     }
 
@@ -88,12 +91,17 @@ impl Tables {
     }
 
     /// A search over a heap that holds so many bytes begins. It looks into the tables at random, and those of a large heap are
-    /// more than the processor keeps addresses of small pages for.
+    /// more than the processor keeps addresses of small pages for. A heap that is scattered over its range uses little of
+    /// them here and there, which huge pages would make much of.
     pub(crate) fn expect(&mut self, held_bytes: usize) {
-        if held_bytes >= HUGE_FROM_BYTES {
-            self.candidates.prefer_huge_pages();
-            self.unreached.prefer_huge_pages();
-            self.counters.prefer_huge_pages();
+        let reach = self.range.bounds().len();
+        let wanted = held_bytes >= HUGE_FROM_BYTES && held_bytes >= reach / 2;
+        // Where the range has grown, the tables have as well.
+        if wanted != (self.huge_reach > 0) || wanted && reach > self.huge_reach {
+            self.huge_reach = if wanted { reach } else { 0 };
+            [&mut self.candidates, &mut self.unreached, &mut self.counters]
+                .into_iter()
+                .for_each(|table| table.prefer_huge_pages(wanted));
         }
     }
 

@@ -54,11 +54,11 @@ impl SideTable {
         self.bytes_per_slot
     }
 
-    /// Ask the kernel for huge pages behind the table, as far as it reaches now: for one that will be used all over, at random.
-    /// Where the kernel has none, nothing changes.
-    pub fn prefer_huge_pages(&mut self) {
+    /// Ask the kernel for huge pages behind the table, as far as it reaches now, or for none: for one that will be used all
+    /// over, at random, or here and there. Where the kernel has none, nothing changes.
+    pub fn prefer_huge_pages(&mut self, wanted: bool) {
         // SAFETY: the table is ours.
-        unsafe { os::advise_huge(self.table.as_ptr(), self.range.slots() * self.bytes_per_slot, true) };
+        unsafe { os::advise_huge(self.table.as_ptr(), self.range.slots() * self.bytes_per_slot, wanted) };
     }
 
     /// Zero the whole table and give its memory back.
