@@ -29,7 +29,7 @@ def place(address):
 small, large = object(), bytes(bytearray(4000))
 places = {"small_object": place(id(small)), "object_of_4000_bytes": place(id(large)), "type_int": place(id(int))}
 
-if "heapkeeper" in sys.modules:
+if "heapkeeper._native" in sys.modules:
     from heapkeeper import where
 
     words = {"heapkeeper": "private heap", "static": "the interpreter's image", "cpython": "system allocator"}

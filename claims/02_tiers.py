@@ -43,6 +43,6 @@ pairs = tuple(
 facts["list_kept_by_its_type"] = id([]) == address
 
 tiers = [facts["object"] == "private heap", facts["list_kept_by_its_type"]]
-tiers.append(facts["raw"] == ("private heap" if "heapkeeper" in sys.modules else "system allocator"))
+tiers.append(facts["raw"] == ("private heap" if "heapkeeper._native" in sys.modules else "system allocator"))
 verdict = "true" if all(tiers) else "partly" if any(tiers) else "false"
 print(json.dumps(dict(facts, verdict=verdict)))

@@ -15,8 +15,8 @@ import sys
 
 def resident_mib():
     """Memory of this process that lies in RAM."""
-    if "heapkeeper" in sys.modules:
-        sys.modules["heapkeeper"].trim()
+    if "heapkeeper._native" in sys.modules:
+        __import__("heapkeeper").trim()
     with open("/proc/self/status") as status:
         return [int(line.split()[1]) / 1024.0 for line in status if line.startswith("VmRSS")][0]
 

@@ -34,7 +34,7 @@ for index in range(len(objects)):
         growth_kib.append(address_space_kib())
 steps_kib = [after - before for before, after in zip(growth_kib, growth_kib[1:]) if after > before]
 
-if "heapkeeper" in sys.modules:
+if "heapkeeper._native" in sys.modules:
     from heapkeeper import where
 
     arena_kib, pool_bytes = granule("arena") // 1024, granule("pool")

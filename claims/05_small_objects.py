@@ -26,7 +26,7 @@ def by_system_allocator(thing):
 
 
 largest = max(size for size in range(500, 530) if not by_system_allocator(of_size(size)))
-if "heapkeeper" in sys.modules:
+if "heapkeeper._native" in sys.modules:
     from heapkeeper import where
 
     largest = max(1 << bits for bits in range(9, 20) if where(of_size(1 << bits))["tier"] == "block")

@@ -14,8 +14,8 @@ import sys
 
 def resident_kib():
     """Memory of this process that lies in RAM."""
-    if "heapkeeper" in sys.modules:
-        sys.modules["heapkeeper"].trim()
+    if "heapkeeper._native" in sys.modules:
+        __import__("heapkeeper").trim()
     with open("/proc/self/status") as status:
         return [int(line.split()[1]) for line in status if line.startswith("VmRSS")][0]
 

@@ -24,7 +24,7 @@ def load_names():
 
 def by_heapkeeper():
     rows, names = load_rows(), load_names()
-    frame = sys.modules["heapkeeper"].status()["profile"]["at_peak"][0]["frames"][0]
+    frame = __import__("heapkeeper").status()["profile"]["at_peak"][0]["frames"][0]
     return frame["line"], frame["function"]
 
 
@@ -38,7 +38,7 @@ def by_tracemalloc():
 
 
 try:
-    line, function = by_heapkeeper() if "heapkeeper" in sys.modules else by_tracemalloc()
+    line, function = by_heapkeeper() if "heapkeeper._native" in sys.modules else by_tracemalloc()
     found = [line == load_rows.__code__.co_firstlineno + 1, function == "load_rows"]
     verdict = "true" if all(found) else "partly" if any(found) else "false"
     facts = {"line_found": found[0], "function_named": found[1]}

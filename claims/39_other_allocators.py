@@ -29,8 +29,8 @@ def serves_small_objects(environment):
     return answer.decode().strip()
 
 
-if "heapkeeper" in sys.modules:
-    facts = {"allocator": sys.modules["heapkeeper"].status()["allocator"]["name"]}
+if "heapkeeper._native" in sys.modules:
+    facts = {"allocator": __import__("heapkeeper").status()["allocator"]["name"]}
     verdict = "true" if facts["allocator"] == "heapkeeper" else "false"
 else:
     facts = {
