@@ -4,6 +4,8 @@ Runs inside `site`, before any of the program's code. Whatever goes wrong here c
 program: it then runs on CPython's allocator. Each child interpreter pays for it. So with the default settings, which is
 what most processes have, it loads the package's native module alone, and the package stays to be imported by whoever wants
 it. All other settings are `heapkeeper._boot`'s.
+
+PYTEST_DONT_REWRITE: we are imported before pytest, which would warn that it comes too late.
 """
 
 import os
