@@ -340,11 +340,12 @@ class World:
             setattr(Plain, ATTRIBUTE, value)
         elif place == 1:
             module = sys.modules.setdefault(ATTRIBUTE, types.ModuleType(ATTRIBUTE))
-            setattr(module, f"attribute_{third % 4}", value)
+            # Its dict is old when the value may be a new tuple: see apart().
+            setattr(module, f"attribute_{third % 4}", apart(value))
         elif place == 2:
             kinds.VARIABLE.set(value)
         else:
-            # An old dict of a new tuple: see apart().
+            # An old dict as well.
             self.made[number] = apart(value)
         self.slots[slot] = None
 
