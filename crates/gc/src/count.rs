@@ -184,8 +184,8 @@ fn count_large<G: Graph>(graph: &G, search: &Search<'_>, large: &mut Large) {
     }
 }
 
-/// Count over the first `length` entries of the list. Afterwards the counter of each is [`LISTED`] if
-/// and only if external = 0, and more otherwise; counters of other objects are as they were.
+/// Count over the first `length` entries of the list. Afterwards the counter of each is [`LISTED`] if and only if
+/// external = 0, and more otherwise; counters of other objects are as they were.
 pub(crate) fn count_list<G: Graph>(graph: &G, scratch: &Scratch, length: usize) -> Counted {
     let (counters, list) = (scratch.counters, scratch.list);
     let mut large = Large::new(scratch.stack);

@@ -164,8 +164,8 @@ impl Pace {
 
     /// All objects were frozen.
     pub(crate) fn frozen(&mut self) {
-        let thawed: usize = self.alive[..3].iter().sum();
-        self.alive = [0, 0, 0, self.alive[3] + thawed];
+        let others: usize = self.alive[..3].iter().sum();
+        self.alive = [0, 0, 0, self.alive[3] + others];
         (self.freed_later, self.collections) = (0, [0; 2]);
     }
 

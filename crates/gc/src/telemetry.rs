@@ -52,9 +52,9 @@ pub struct GenerationStats {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PhaseTimes {
-    /// Listing candidates of young collections, survivors and trash.
+    /// Listing trash, and promoting.
     pub walk_ns: u64,
-    /// Counting references from elsewhere.
+    /// Finding candidates, and counting references to them from elsewhere.
     pub count_ns: u64,
     /// Marking what these lead to.
     pub mark_ns: u64,

@@ -1,7 +1,8 @@
 //! Blocks that are not the calling heap's: those that CPython allocated before us, and those of another of our heaps.
 //!
-//! A foreign block goes back to the allocator that made it, unless the interpreter is ending; `realloc` moves it to our heap. When our address space is used
-//! up (not our limit), CPython's allocator helps out, so that a small range never fails a program that would have run.
+//! A foreign block goes back to the allocator that made it, unless the interpreter is ending; `realloc` moves it to our
+//! heap. When our address space is used up (not our limit), CPython's allocator helps out, so that a small range never
+//! fails a program that would have run.
 
 use std::cell::UnsafeCell;
 use std::ffi::c_void;
@@ -146,8 +147,8 @@ pub unsafe fn free(domain: Domain, block: *mut c_void) {
             free_ours(domain, block);
             return;
         }
-        // What CPython made before us it would give back in its last moment, block by block: the kernel takes them all at
-        // once.
+        // CPython would give back what it made before us block by block, right before the kernel takes all of it. A program
+        // that goes on without its interpreter keeps them, once: the next one's blocks are ours.
         if interpreter::is_ending() {
             return;
         }

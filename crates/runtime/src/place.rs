@@ -77,6 +77,7 @@ impl Place {
     /// No heap lives here any more.
     pub(crate) fn give_back(mut self) {
         debug_assert_eq!(self.suspects.len(), 0);
+        // Slots may be listed still.
         self.suspects.promote(Generation::Old);
         let mut places = at_rest();
         if self.usual && places.len() < KEPT && self.collector.renew() {

@@ -81,6 +81,7 @@ def _is_elsewhere():
 
 
 def complain(text):
+    """One line on stderr."""
     from heapkeeper import _boot
 
     _boot.complain(text)
