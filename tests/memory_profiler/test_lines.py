@@ -362,9 +362,10 @@ def work(size, mine, other):
     block = bytes(size)
     kept.append(block)
     other.set()
+    done.wait()  # No table is printed, which takes megabytes, while the other one still works.
 
 kept = []
-begun, first, second, last = threading.Barrier(3), threading.Event(), threading.Event(), threading.Event()
+begun, done, first, second, last = threading.Barrier(3), threading.Barrier(2), threading.Event(), threading.Event(), threading.Event()
 threads = [threading.Thread(target=work, args=arguments) for arguments in [(1_000_000, first, second), (9_000_000, second, last)]]
 for thread in threads:
     thread.start()
@@ -378,7 +379,7 @@ for thread in threads:
     for table, size in zip(by_size, (1_000_000, 9_000_000), strict=True):
         assert abs(increment_bytes(table["block = bytes(size)"]) - size) < 20_000
         # What threads that are not profiled allocate meanwhile counts here, but not the other one's block.
-        assert abs(increment_bytes(table["mine.wait()"])) < 4_000_000
+        assert abs(increment_bytes(table["mine.wait()"])) < 100_000
 
 
 def test_a_collection_of_cycles_shows_where_it_happens(profiled):
