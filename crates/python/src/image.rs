@@ -9,6 +9,7 @@ use goblin::elf64::dynamic::{
 };
 use goblin::elf64::program_header::{PT_DYNAMIC, PT_GNU_RELRO, PT_LOAD, ProgramHeader};
 use goblin::elf64::reloc::{self, Rela};
+use goblin::elf64::section_header::SHN_UNDEF;
 use goblin::elf64::sym::Sym;
 
 /// The relocations of a slot that holds the address of an imported function.
@@ -101,8 +102,11 @@ impl Image {
                         continue;
                     }
                     let symbol = symbols.add(reloc::r_sym(relocation.r_info) as usize);
-                    let name = CStr::from_ptr(strings.add((*symbol).st_name as usize));
-                    if let Some(i) = names.iter().position(|wanted| *wanted == name) {
+                    if u32::from((*symbol).st_shndx) != SHN_UNDEF {
+                        continue; // The image's own.
+                    }
+                    let name = strings.add((*symbol).st_name as usize);
+                    if let Some(i) = names.iter().position(|wanted| libc::strcmp(wanted.as_ptr(), name) == 0) {
                         let slot = self.bias.wrapping_add(relocation.r_offset as usize);
                         slots[i].push(ptr::with_exposed_provenance_mut(slot));
                     }

@@ -126,7 +126,7 @@ impl Seat {
     fn before_full(&self) {
         match self.mode.get() {
             Mode::Cpython => {}
-            Mode::Heapkeeper if interpreter::is_ending() && self.state.tracks_at_most(FEW_OBJECTS) => {}
+            Mode::Heapkeeper if interpreter::is_ending() && self.state.tracked_estimate() <= FEW_OBJECTS => {}
             Mode::Heapkeeper => {
                 let mut history = self.history.borrow_mut();
                 if let Some(found) = full::hide_survivors(self.state, &self.survivors, history.expects_trash()) {
