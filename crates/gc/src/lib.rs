@@ -38,7 +38,7 @@ pub use model::{Generation, Graph, MIN_OBJECT_BYTES, ObjectModel, Outcome, Visit
 pub use pace::Pace;
 pub use scratch::Tables;
 pub use search::Search;
-pub use space::Outside;
+pub use space::{Outside, prefetch};
 pub use telemetry::{GenerationStats, Pauses, PhaseTimes, Telemetry};
 
 #[cfg(test)]

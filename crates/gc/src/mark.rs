@@ -6,7 +6,8 @@
 //! The queue is a FIFO of [`FIFO`] objects, each prefetched as it enters, over a stack (Cher, Hosking, Vitek: Software
 //! prefetching for mark-sweep garbage collection, ISMM 2004). What is in the FIFO stays there while the cursor goes on, so
 //! that memory has time to arrive. Where bits say what is reached, children wait in the same way before that: the last [`LOOKS`]
-//! are still to be looked at. They are told behind from ahead by where the cursor is when they are.
+//! are still to be looked at. They are told behind from ahead by where the cursor is when they are. And an object whose references
+//! lie outside it, as a list's do, waits for that memory: it is traced when [`WAITS`] others have come to wait.
 //!
 //! **It ends, and nothing is missed.** An object is reached once in a collection, so each enters the queue at most once. An
 //! object reached while the stack is full is dropped: it is reached, but perhaps not traced. Then the sweep is repeated
@@ -27,6 +28,9 @@ use crate::space::{Place, Space, prefetch};
 const FIFO: usize = 16;
 /// Children whose bits, or counters, are on their way from memory.
 pub(crate) const LOOKS: usize = 32;
+
+/// Objects whose memory elsewhere is on its way.
+const WAITS: usize = 16;
 
 /// What a mark pass saw.
 #[derive(Debug, Clone, Copy, Default)]
@@ -177,6 +181,10 @@ struct Marker<G, R> {
     into: usize,
     stack: List,
     depth: usize,
+    /// Objects whose memory elsewhere is on its way: `arrived..waiting`, modulo the length, ever put in and taken out.
+    waits: [*mut u8; WAITS],
+    arrived: usize,
+    waiting: usize,
     dropped: bool,
     marked: Marked,
     graph: PhantomData<G>,
@@ -194,6 +202,9 @@ impl<G: Graph, R: Reach> Marker<G, R> {
             into: 0,
             stack,
             depth: 0,
+            waits: [core::ptr::null_mut(); WAITS],
+            arrived: 0,
+            waiting: 0,
             dropped: false,
             marked: Marked::default(),
             graph: PhantomData,
@@ -254,7 +265,7 @@ impl<G: Graph, R: Reach> Marker<G, R> {
     #[inline(always)]
     fn cursor_at(&mut self, graph: &G, position: usize, object: G::Ref) {
         self.cursor = position;
-        graph.trace(object, self);
+        self.trace(graph, object);
         while self.depth > 0 {
             self.trace_oldest(graph);
         }
@@ -264,8 +275,12 @@ impl<G: Graph, R: Reach> Marker<G, R> {
     fn end(&mut self, graph: &G) -> bool {
         self.cursor = usize::MAX;
         loop {
-            while self.out != self.into {
-                self.trace_oldest(graph);
+            while self.out != self.into || self.arrived != self.waiting {
+                if self.out != self.into {
+                    self.trace_oldest(graph);
+                } else {
+                    self.trace_arrived(graph);
+                }
             }
             for i in 0..LOOKS {
                 let child = core::mem::replace(&mut self.looks[i], core::ptr::null_mut());
@@ -297,6 +312,28 @@ impl<G: Graph, R: Reach> Marker<G, R> {
             self.enter(self.stack.get(self.depth));
         }
         // SAFETY: candidates enter the FIFO, and nothing is freed meanwhile.
+        self.trace(graph, unsafe { G::at(address) });
+    }
+
+    /// Trace an object; if that reads memory elsewhere, ask for it, and trace the one that has waited longest instead.
+    #[inline(always)]
+    fn trace(&mut self, graph: &G, object: G::Ref) {
+        if !graph.fetch(object) {
+            return graph.trace(object, self);
+        }
+        if self.waiting - self.arrived == WAITS {
+            self.trace_arrived(graph);
+        }
+        self.waits[self.waiting % WAITS] = G::address(object);
+        self.waiting += 1;
+    }
+
+    /// Trace the object whose memory was asked for first.
+    #[inline(always)]
+    fn trace_arrived(&mut self, graph: &G) {
+        let address = self.waits[self.arrived % WAITS];
+        self.arrived += 1;
+        // SAFETY: candidates wait, and nothing is freed meanwhile.
         graph.trace(unsafe { G::at(address) }, self);
     }
 

@@ -109,6 +109,13 @@ pub unsafe trait Graph {
 
     /// Visit each counted reference that the object holds. Only called for candidates, and for known roots.
     fn trace(&self, object: Self::Ref, visitor: &mut impl Visitor<Self::Ref>);
+
+    /// Ask for memory outside the object that `trace` will read; whether there is such. If so, the passes trace something
+    /// else meanwhile. An object that refers to many is better traced at once.
+    #[inline(always)]
+    fn fetch(&self, _object: Self::Ref) -> bool {
+        false
+    }
 }
 
 /// An object world: where objects lie, who refers to whom, and how one is taken apart.

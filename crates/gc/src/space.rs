@@ -208,7 +208,7 @@ impl Place<'_> {
 
     /// Ask for its bit.
     #[inline(always)]
-    pub(crate) fn prefetch(self) {
+    pub fn prefetch(self) {
         prefetch(self.part.unreached.wrapping_add(self.granule / WORD_GRANULES));
     }
 
@@ -463,7 +463,7 @@ impl<'a> Outside<'a> {
 
 /// Ask for the line at `address` ahead of its use.
 #[inline(always)]
-pub(crate) fn prefetch<T>(address: *const T) {
+pub fn prefetch<T>(address: *const T) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a hint; any address will do.
     unsafe {

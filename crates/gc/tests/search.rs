@@ -39,6 +39,11 @@ unsafe impl Graph for Toy {
             visitor.visit(Object(*child));
         }
     }
+
+    /// Some wait, some do not.
+    fn fetch(&self, object: Object) -> bool {
+        self.children[&object.0.addr()].len() % 2 == 1
+    }
 }
 
 /// One object of a program: in the heap or elsewhere, a candidate or not, how many references hold it from outside, whether

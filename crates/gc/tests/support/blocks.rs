@@ -228,6 +228,11 @@ unsafe impl Graph for World<Blocks> {
     fn trace(&self, object: ObjectPtr, visitor: &mut impl Visitor<ObjectPtr>) {
         object.references().for_each(|child| visitor.visit(child));
     }
+
+    /// Some wait, some do not.
+    fn fetch(&self, object: ObjectPtr) -> bool {
+        object.references().count() % 2 == 1
+    }
 }
 
 // SAFETY: as above.
