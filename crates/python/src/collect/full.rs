@@ -28,7 +28,8 @@ use heapkeeper_profile::{Estimate, SiteId};
 use pyo3_ffi::{self as ffi, PyObject};
 
 use crate::collect::graph::{ObjectPtr, Objects, untrack_if_plain};
-use crate::collect::list::{End, Header, HeaderPtr};
+use crate::collect::list::{Header, HeaderPtr, WALKERS};
+use crate::collect::milestones::Milestones;
 use crate::collect::order;
 use crate::collect::state::{CollectorState, OLD};
 use crate::layout;
@@ -148,6 +149,7 @@ pub fn after_fork_in_child() {
 /// what no root leads to is unreached, and says whether to count that. `None` if there is no memory for its tables.
 fn with_search<R>(
     state: CollectorState,
+    milestones: Option<&Milestones>,
     found: &mut Found,
     after_roots: impl FnOnce(&Search<'_>) -> bool,
     work: impl FnOnce(&mut Search<'_>, Walked, &mut Found) -> R,
@@ -163,7 +165,7 @@ fn with_search<R>(
         // For objects elsewhere; longer-lived than the search.
         let mut memory = Box::default();
         let mut search = tables.search(range.stats().held_bytes, Outside::NONE);
-        let result = search_with(state, &mut search, &mut memory, found, after_roots, work);
+        let result = search_with(state, milestones, &mut search, &mut memory, found, after_roots, work);
         let (has_counted, deepest) = search.used();
         tables.end_search(has_counted, deepest);
         result
@@ -172,6 +174,7 @@ fn with_search<R>(
 
 fn search_with<'a, R>(
     state: CollectorState,
+    milestones: Option<&Milestones>,
     search: &mut Search<'a>,
     memory: &'a mut Box<[u64]>,
     found: &mut Found,
@@ -179,7 +182,7 @@ fn search_with<'a, R>(
     work: impl FnOnce(&mut Search<'a>, Walked, &mut Found) -> R,
 ) -> Option<R> {
     let mut clock = Clock::start();
-    let mut walked = walk(state, search)?;
+    let mut walked = walk(state, milestones, search)?;
     let chunks = chunks_of(&walked.elsewhere);
     *memory = zeroed(Outside::words_for(chunks.len()))?;
     let memory_bytes = size_of_val(&**memory);
@@ -236,15 +239,17 @@ struct Walked {
 
 /// Make every tracked object a candidate; immortal ones go to the permanent generation, as in CPython's own collector (3.12+,
 /// `update_refs`). `None` if some have no place: then this collection is CPython's.
-fn walk(state: CollectorState, search: &mut Search<'_>) -> Option<Walked> {
+fn walk(state: CollectorState, milestones: Option<&Milestones>, search: &mut Search<'_>) -> Option<Walked> {
     let mut walked = Walked { elsewhere: Vec::new(), descents: 0, plain: Vec::new(), young_dicts: Vec::new() };
     let permanent = state.permanent();
     let (mut is_whole, mut all_addresses) = (true, 0);
     for generation in JOINED {
-        let mut last = [0, usize::MAX];
+        // The even walkers go up, the odd ones down.
+        let mut last: [usize; WALKERS] = std::array::from_fn(|i| if i % 2 == 0 { 0 } else { usize::MAX });
+        let posts = milestones.filter(|_| generation == OLD).into_iter().flat_map(Milestones::placed);
         // SAFETY: the GIL is held, and the lists are canonical.
         unsafe {
-            state.head(generation).for_each_from_both_ends(|header, end| {
+            state.head(generation).for_each_between(posts, |header, walker| {
                 let object = header.object();
                 if is_immortal(object) {
                     header.unlink();
@@ -260,8 +265,8 @@ fn walk(state: CollectorState, search: &mut Search<'_>) -> Option<Walked> {
                 }
                 let address: *mut u8 = object.cast();
                 all_addresses |= address.addr();
-                let before = &mut last[end as usize];
-                let is_descent = if end == End::First { address.addr() < *before } else { address.addr() > *before };
+                let before = &mut last[walker];
+                let is_descent = if walker % 2 == 0 { address.addr() < *before } else { address.addr() > *before };
                 *before = address.addr();
                 walked.descents += usize::from(is_descent);
                 if !search.add(address) {
@@ -328,10 +333,16 @@ const COUNTED_SHARE: usize = 16;
 /// changed but for immortal objects, if there is no memory for the search.
 ///
 /// With `expects_trash`, what no root leads to is not counted but left to CPython as it is.
-pub fn hide_survivors(state: CollectorState, survivors: &Survivors, expects_trash: bool) -> Option<Found> {
+pub fn hide_survivors(
+    state: CollectorState,
+    milestones: Option<&Milestones>,
+    survivors: &Survivors,
+    expects_trash: bool,
+) -> Option<Found> {
     let mut found = Found::default();
     with_search(
         state,
+        milestones,
         &mut found,
         |_| !expects_trash,
         |search, walked, found| {
@@ -351,17 +362,27 @@ pub fn hide_survivors(state: CollectorState, survivors: &Survivors, expects_tras
                 found.survivors = search.candidates() - untracked - found.suspects;
                 note_types(search, &mut found.types);
                 if found.survivors < found.suspects {
+                    if let Some(milestones) = milestones {
+                        milestones.take_up();
+                    }
                     take_survivors(search, hidden);
                     trash.take_all(joined);
                 } else {
-                    take_trash(search, joined, found.suspects, trash);
+                    // From the end, where young objects are: most trash is young, and the search for it ends with the last.
+                    let is_trash = |header: HeaderPtr| search.is_unreached(header.object().cast());
+                    let posts = milestones.into_iter().flat_map(Milestones::placed);
+                    joined.take_last(posts, found.suspects, is_trash, trash);
                     hidden.take_all(joined);
                 }
                 if order::is_due(walked.descents, found.survivors, survivors.ordered.get()) {
-                    order::put_in_order(search, hidden, |mark| visit_roots(state, mark));
+                    let roots = |mark: &mut dyn FnMut(ObjectPtr)| visit_roots(state, mark);
+                    order::put_in_order(search, hidden, found.survivors, milestones, roots);
                     survivors.ordered.set(found.survivors);
                 }
                 state.head(OLD).take_all(trash);
+                if let Some(milestones) = milestones {
+                    milestones.after_full(found.survivors);
+                }
             }
             clock.lap(&mut found.phases.order);
         },
@@ -382,7 +403,7 @@ pub fn visit_trash(
         search.for_each_unreached(|address| left.borrow_mut().push(address));
         true
     };
-    with_search(state, &mut Found::default(), after_roots, |search, _, _| {
+    with_search(state, None, &mut Found::default(), after_roots, |search, _, _| {
         search.for_each_reached(|address| candidate(address.cast()));
         let left = left.borrow();
         left.iter().filter(|address| !search.is_unreached(**address)).for_each(|address| unrooted(address.cast()));
@@ -424,27 +445,6 @@ fn untrack_each<'a>(search: &mut Search<'_>, objects: impl Iterator<Item = &'a *
         }
     }
     untracked
-}
-
-/// Move the `left` unreached objects of the list `joined` to the list `trash`, in their order.
-///
-/// # Safety
-/// The GIL is held; the list holds all candidates.
-unsafe fn take_trash(search: &Search<'_>, joined: HeaderPtr, mut left: usize, trash: HeaderPtr) {
-    // SAFETY: by the caller's word; a header is read before it is moved.
-    unsafe {
-        let mut header = joined.prev();
-        // From the end, where young objects are: most trash is young, and the search for it ends with the last of it.
-        while left > 0 && header != joined {
-            let before = header.prev();
-            if search.is_unreached(header.object().cast()) {
-                header.unlink();
-                trash.prepend(header);
-                left -= 1;
-            }
-            header = before;
-        }
-    }
 }
 
 /// Move the reached objects to the list `hidden`, by address.

@@ -11,6 +11,7 @@
 
 use std::ptr;
 
+use heapkeeper_gc::prefetch;
 use pyo3_ffi as ffi;
 
 /// What `prev` holds besides an address.
@@ -185,39 +186,124 @@ impl HeaderPtr {
         }
     }
 
-    /// Visit each header of this head's list, from both ends towards the middle: each end waits for memory on its own.
-    /// `visit` may unlink the one it is given.
+    /// Visit each header of this head's list, in many places at once: from both ends of each stretch between the `posts`,
+    /// which stand in the list in their order and are not visited. `visit` is told which of [`WALKERS`] has come there; it
+    /// may unlink the header it is given.
     ///
     /// # Safety
     /// `self` is a head.
     #[inline(always)]
-    pub unsafe fn for_each_from_both_ends(self, mut visit: impl FnMut(HeaderPtr, End)) {
+    pub unsafe fn for_each_between(
+        self,
+        posts: impl Iterator<Item = HeaderPtr>,
+        mut visit: impl FnMut(HeaderPtr, usize),
+    ) {
         // SAFETY: by the caller's word. `first` and `last` are in the list until they are visited, and the neighbours that
         // they go on to are read before.
         unsafe {
-            if self.is_empty() {
-                return;
+            let mut stretches = self.stretches(posts);
+            let mut walked = [Stretch { first: self, last: self }; WALKERS / 2];
+            let mut count = 0;
+            for (place, stretch) in walked.iter_mut().zip(stretches.by_ref()) {
+                *place = stretch;
+                count += 1;
             }
-            let (mut first, mut last) = (self.next(), self.prev());
-            while first != last {
-                let (next, prev) = (first.next(), last.prev());
-                visit(first, End::First);
-                visit(last, End::Last);
-                if next == last {
-                    return; // They were neighbours.
+            while count > 0 {
+                let mut i = 0;
+                while i < count {
+                    let Stretch { first, last } = walked[i];
+                    let (next, prev) = (first.next(), last.prev());
+                    visit(first, 2 * i);
+                    if first != last {
+                        visit(last, 2 * i + 1);
+                    }
+                    if first != last && next != last {
+                        walked[i] = Stretch::asked_for(next, prev);
+                    } else if let Some(stretch) = stretches.next() {
+                        walked[i] = stretch;
+                    } else {
+                        count -= 1;
+                        walked[i] = walked[count];
+                        continue;
+                    }
+                    i += 1;
                 }
-                (first, last) = (next, prev);
             }
-            visit(first, End::First);
         }
+    }
+
+    /// Move the headers that `is_wanted`, of which there are `left`, from this head's list to the list `into`, in their order.
+    /// The end of the list is looked at first, again in many places at once.
+    ///
+    /// # Safety
+    /// Both are heads; the `posts` stand in this list in their order.
+    pub unsafe fn take_last(
+        self,
+        posts: impl Iterator<Item = HeaderPtr>,
+        mut left: usize,
+        mut is_wanted: impl FnMut(HeaderPtr) -> bool,
+        into: HeaderPtr,
+    ) {
+        // SAFETY: by the caller's word; a header's neighbour is read before it is moved.
+        unsafe {
+            let mut stretches: Vec<Stretch> = self.stretches(posts).collect();
+            while left > 0 && !stretches.is_empty() {
+                let mut group = stretches.split_off(stretches.len().saturating_sub(WALKERS));
+                let mut found = [const { Header::new() }; WALKERS];
+                let found: [HeaderPtr; WALKERS] = found.each_mut().map(|head| HeaderPtr(head));
+                found.iter().for_each(|head| head.clear());
+                let mut at_work = group.len();
+                let mut is_done = [false; WALKERS];
+                while at_work > 0 && left > 0 {
+                    for (i, stretch) in group.iter_mut().enumerate() {
+                        if is_done[i] {
+                            continue;
+                        }
+                        let (header, prev) = (stretch.last, stretch.last.prev());
+                        is_done[i] = header == stretch.first;
+                        at_work -= usize::from(is_done[i]);
+                        stretch.last = prev;
+                        prefetch(prev.0);
+                        if is_wanted(header) {
+                            header.unlink();
+                            found[i].prepend(header);
+                            left -= 1;
+                        }
+                    }
+                }
+                found.iter().rev().for_each(|found| into.take_all_before(*found));
+            }
+        }
+    }
+
+    /// # Safety
+    /// `self` is a head; the `posts` stand in its list in their order.
+    unsafe fn stretches(self, posts: impl Iterator<Item = HeaderPtr>) -> impl Iterator<Item = Stretch> {
+        let mut start = self;
+        posts.chain([self]).filter_map(move |end| {
+            let begin = std::mem::replace(&mut start, end);
+            // SAFETY: by the caller's word.
+            unsafe { (begin.next() != end).then(|| Stretch { first: begin.next(), last: end.prev() }) }
+        })
     }
 }
 
-/// From which end a header was come to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
-    /// By following `next`.
-    First,
-    /// By following `prev`.
-    Last,
+/// Places at which a list is followed at once: there are not many more requests for memory that a core keeps in flight.
+pub const WALKERS: usize = 16;
+
+/// Neighbours in a list, from the first to the last.
+#[derive(Debug, Clone, Copy)]
+struct Stretch {
+    first: HeaderPtr,
+    last: HeaderPtr,
+}
+
+impl Stretch {
+    /// Its two ends will be looked at soon.
+    #[inline(always)]
+    fn asked_for(first: HeaderPtr, last: HeaderPtr) -> Stretch {
+        prefetch(first.0);
+        prefetch(last.0);
+        Stretch { first, last }
+    }
 }

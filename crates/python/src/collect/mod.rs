@@ -14,7 +14,7 @@
 //! full.rs     the search over an interpreter's objects
 //! order.rs    in which order the survivors' list is left
 //! graph.rs    objects, counts, children
-//! list.rs     CPython's linked lists
+//! list.rs     CPython's linked lists; milestones.rs has objects of ours in them, to enter by
 //! state.rs    CPython's collector state
 //! verify.rs   what CPython's own search finds, compared
 //! traverse.rs types that say something wrong of their references
@@ -27,6 +27,7 @@ mod full;
 mod graph;
 mod history;
 mod list;
+mod milestones;
 mod order;
 mod seat;
 mod state;
@@ -41,6 +42,7 @@ use pyo3_ffi::{self as ffi, PyObject};
 use crate::{capture, interpreter, profile};
 use full::Survivors;
 use history::History;
+use milestones::Milestones;
 use state::{CollectorState, OLD};
 use verify::Verification;
 
@@ -70,6 +72,9 @@ pub struct Seat {
     /// What the program knows as `gc.callbacks`; the reference is ours.
     callbacks: *mut PyObject,
     survivors: Survivors,
+    milestones: Option<Milestones>,
+    /// How many have begun.
+    collections: Cell<usize>,
     verification: RefCell<Verification>,
     history: RefCell<History>,
     /// When the collection that runs began, and in which thread.
@@ -97,17 +102,23 @@ impl Seat {
         let is_full = generation == OLD;
         match phase {
             Phase::Start => {
+                self.collections.set(self.collections.get() + 1);
                 // SAFETY: reads the calling thread's own number.
                 self.running.set(Some((Instant::now(), unsafe { libc::pthread_self() })));
                 // SAFETY: by the caller's word.
                 unsafe { self.forward(arguments) };
-                if is_full && self.state.debug() == 0 {
+                if is_full {
                     self.before_full();
                 }
             }
             Phase::Stop => {
                 if is_full {
                     self.after_full();
+                } else if generation == OLD - 1
+                    && self.mode.get() == Mode::Heapkeeper
+                    && let Some(milestones) = &self.milestones
+                {
+                    milestones.after_middle(self.state);
                 }
                 if let Some((started, _)) = self.running.get() {
                     let pause = started.elapsed();
@@ -124,12 +135,22 @@ impl Seat {
     }
 
     fn before_full(&self) {
-        match self.mode.get() {
+        let is_cpythons = self.state.debug() != 0
+            || interpreter::is_ending()
+                && self.state.tracked_estimate() <= FEW_OBJECTS
+                && self.mode.get() == Mode::Heapkeeper;
+        let mode = if is_cpythons { Mode::Cpython } else { self.mode.get() };
+        if mode != Mode::Heapkeeper {
+            self.take_up_milestones();
+        }
+        match mode {
             Mode::Cpython => {}
-            Mode::Heapkeeper if interpreter::is_ending() && self.state.tracked_estimate() <= FEW_OBJECTS => {}
             Mode::Heapkeeper => {
                 let mut history = self.history.borrow_mut();
-                if let Some(found) = full::hide_survivors(self.state, &self.survivors, history.expects_trash()) {
+                let milestones = self.milestones.as_ref();
+                if let Some(found) =
+                    full::hide_survivors(self.state, milestones, &self.survivors, history.expects_trash())
+                {
                     history.searched(found);
                 }
             }
@@ -185,6 +206,32 @@ impl Seat {
     /// Code of the program that runs in the middle of a collection wants to see all objects.
     fn show_survivors(&self) {
         self.survivors.come_back(self.state);
+    }
+
+    /// The same for code that moves them: none of ours may be among them.
+    fn show_survivors_alone(&self) {
+        self.show_survivors();
+        self.take_up_milestones();
+    }
+
+    /// What `look` finds in the lists are the program's objects, all of them and no others. It moves none.
+    fn show_all<R>(&self, look: impl FnOnce() -> R) -> R {
+        self.show_survivors();
+        let Some(milestones) = &self.milestones else { return look() };
+        let aside = milestones.set_aside();
+        let before = self.collections.get();
+        let result = look();
+        if self.collections.get() == before {
+            // SAFETY: only a collection changes who stands in the oldest generation, but for code that runs nowhere in `look`.
+            unsafe { milestones.put_back(&aside) };
+        }
+        result
+    }
+
+    fn take_up_milestones(&self) {
+        if let Some(milestones) = &self.milestones {
+            milestones.take_up();
+        }
     }
 
     /// The child of a fork: if the thread that collected is not the one that lives on, its collection never ends.

@@ -6,6 +6,7 @@ use pyo3_ffi::PyObject;
 
 use crate::collect::graph::{ObjectPtr, Objects};
 use crate::collect::list::HeaderPtr;
+use crate::collect::milestones::Milestones;
 
 /// Lists are put in order when more than one object in so many has a lower address than the one before, and when there are
 /// twice as many objects as the last time.
@@ -20,13 +21,16 @@ pub fn is_due(descents: usize, survivors: usize, ordered: usize) -> bool {
     descents > LEADING_OBJECTS + survivors / DISORDER_SHARE || survivors > 2 * ordered.max(LEADING_OBJECTS)
 }
 
-/// Link all survivors anew: the first [`LEADING_OBJECTS`] as references lead to them from the roots, the others by address.
+/// Link all so many survivors anew: the first [`LEADING_OBJECTS`] as references lead to them from the roots, the others by
+/// address, with milestones between them.
 ///
 /// # Safety
 /// The GIL is held; `list` holds the objects that the search has reached, and no others.
 pub unsafe fn put_in_order(
     search: &mut Search<'_>,
     list: HeaderPtr,
+    survivors: usize,
+    milestones: Option<&Milestones>,
     visit_roots: impl FnOnce(&mut dyn FnMut(ObjectPtr)),
 ) {
     let mut leading: Vec<*mut PyObject> = Vec::with_capacity(LEADING_OBJECTS);
@@ -38,13 +42,19 @@ pub unsafe fn put_in_order(
         next += 1;
         objects.trace(ObjectPtr(object), &mut Lead { search, leading: &mut leading });
     }
-    let mut last = list;
+    if let Some(milestones) = milestones {
+        milestones.take_up();
+    }
+    let (mut last, mut linked) = (list, 0);
     // SAFETY: by the caller's word: each of them is linked exactly once.
     unsafe {
         let mut link = |object: *mut PyObject| {
-            let header = HeaderPtr::of(object);
-            last.link(header);
-            last = header;
+            let milestone = milestones.and_then(|milestones| milestones.at(linked, survivors));
+            for header in milestone.into_iter().chain([HeaderPtr::of(object)]) {
+                last.link(header);
+                last = header;
+            }
+            linked += 1;
         };
         leading.iter().for_each(|object| link(*object));
         search.for_each_reached(|address| link(address.cast()));

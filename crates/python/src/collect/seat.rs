@@ -9,7 +9,7 @@
 //! from our list: see [`sit`].
 //!
 //! `gc.get_objects`, `gc.get_referrers` and `gc.freeze` put the survivors back first if a finalizer calls them while CPython
-//! disposes. Their method table is static data of the interpreter, shared by all interpreters of the process.
+//! disposes, and take up the milestones. Their method table is static data of the interpreter, shared by all interpreters of the process.
 
 use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, c_int, c_void};
@@ -24,6 +24,7 @@ use pyo3_ffi::{self as ffi, Py_ssize_t, PyObject};
 use crate::collect::full::Survivors;
 use crate::collect::history;
 use crate::collect::list::HeaderPtr;
+use crate::collect::milestones::Milestones;
 use crate::collect::state::{CollectorState, GENERATIONS};
 use crate::collect::{Mode, Phase, Seat};
 use crate::{frames, hosts};
@@ -84,13 +85,8 @@ pub unsafe fn take(mode: Mode) -> Result<(), String> {
         // Interpreters with a GIL of their own may come here at the same time.
         let patching = PATCHING.lock();
         replace_exec(module.0);
-        replace_method(
-            module.0,
-            c"get_objects",
-            ffi::METH_FASTCALL | ffi::METH_KEYWORDS,
-            &GET_OBJECTS,
-            get_objects as _,
-        );
+        let kind = ffi::METH_FASTCALL | ffi::METH_KEYWORDS;
+        replace_method(module.0, c"get_objects", kind, &GET_OBJECTS, get_objects as _);
         replace_method(module.0, c"get_referrers", ffi::METH_VARARGS, &GET_REFERRERS, get_referrers as _);
         replace_method(module.0, c"freeze", ffi::METH_NOARGS, &FREEZE, freeze as _);
         drop(patching);
@@ -108,6 +104,9 @@ unsafe fn sit(state: CollectorState, mode: Mode) -> Result<(), String> {
             mode: Cell::new(mode),
             callbacks: ffi::Py_NewRef(state.callbacks()),
             survivors: Survivors::new(),
+            // Whoever could see them must come past us.
+            milestones: if all_replaced() { state.uncounted(Milestones::new) } else { None },
+            collections: Cell::new(0),
             verification: RefCell::default(),
             history: RefCell::default(),
             running: Cell::new(None),
@@ -346,6 +345,11 @@ unsafe fn replace_method(
     }
 }
 
+/// Whether those that look at all objects come past us.
+fn all_replaced() -> bool {
+    [&GET_OBJECTS, &GET_REFERRERS, &FREEZE].iter().all(|original| !original.load(Relaxed).is_null())
+}
+
 /// What makes the contents of the module `gc`, null until replaced.
 static EXEC: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
 
@@ -385,21 +389,14 @@ unsafe extern "C" fn exec(module: *mut PyObject) -> c_int {
     }
 }
 
-fn show_survivors() {
-    if let Some(seat) = current() {
-        // SAFETY: the GIL is held.
-        unsafe { (*seat).show_survivors() };
-    }
-}
-
 unsafe extern "C" fn get_objects(
     module: *mut PyObject,
     arguments: *const *mut PyObject,
     count: Py_ssize_t,
     names: *mut PyObject,
 ) -> *mut PyObject {
-    show_survivors();
-    // SAFETY: a function of this kind was stored; its arguments are passed on.
+    // SAFETY: a function of this kind was stored; its arguments are passed on. The GIL is held, and the seat stays for as
+    // long as its interpreter runs code.
     unsafe {
         let original: unsafe extern "C" fn(
             *mut PyObject,
@@ -407,7 +404,15 @@ unsafe extern "C" fn get_objects(
             Py_ssize_t,
             *mut PyObject,
         ) -> *mut PyObject = transmute(GET_OBJECTS.load(Relaxed));
-        original(module, arguments, count, names)
+        let call = || original(module, arguments, count, names);
+        current().map_or_else(call, |seat| (*seat).show_all(call))
+    }
+}
+
+fn show_survivors() {
+    if let Some(seat) = current() {
+        // SAFETY: the GIL is held.
+        unsafe { (*seat).show_survivors() };
     }
 }
 
@@ -418,7 +423,10 @@ unsafe extern "C" fn get_referrers(module: *mut PyObject, arguments: *mut PyObje
 }
 
 unsafe extern "C" fn freeze(module: *mut PyObject, arguments: *mut PyObject) -> *mut PyObject {
-    show_survivors();
+    if let Some(seat) = current() {
+        // SAFETY: the GIL is held.
+        unsafe { (*seat).show_survivors_alone() };
+    }
     // SAFETY: as above.
     unsafe { transmute::<*mut c_void, ffi::PyCFunction>(FREEZE.load(Relaxed))(module, arguments) }
 }

@@ -52,15 +52,10 @@ impl CollectorState {
     /// About how many objects are tracked, from the collector's own counts: where it was off or tuned, what the young
     /// generations hold is a guess.
     pub fn tracked_estimate(self) -> usize {
-        let layout = Layout::get();
-        // SAFETY: see the struct.
-        let old = unsafe {
-            self.field::<isize>(layout.gc_long_lived_total).read()
-                + self.field::<isize>(layout.gc_long_lived_pending).read()
-        };
+        let old = self.long_lived_total().saturating_add(self.long_lived_pending());
         let youngest = self.count(0).max(0) as usize;
         let young = (self.count(1).max(0) as usize).saturating_mul(self.threshold(0).max(0) as usize);
-        (old.max(0) as usize).saturating_add(youngest).saturating_add(young)
+        old.saturating_add(youngest).saturating_add(young)
     }
 
     pub fn threshold(self, generation: usize) -> c_int {
@@ -129,6 +124,11 @@ impl CollectorState {
             self.field::<isize>(layout.gc_long_lived_total).write(total as isize);
             self.field::<isize>(layout.gc_long_lived_pending).write(pending as isize);
         }
+    }
+
+    pub fn long_lived_pending(self) -> usize {
+        // SAFETY: see the struct.
+        unsafe { self.field::<isize>(Layout::get().gc_long_lived_pending).read().max(0) as usize }
     }
 
     pub fn long_lived_total(self) -> usize {

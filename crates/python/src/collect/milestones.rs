@@ -1,0 +1,181 @@
+//! Milestones: empty lists of ours in the oldest generation's list, by which it is entered in many places at once.
+//!
+//! ```text
+//! head ⇄ o ⇄ o ⇄ milestone ⇄ o ⇄ o ⇄ o ⇄ milestone ⇄ o ⇄ head
+//!        → →   ←    first stretch    →   ←    second     → ←       each arrow waits for memory on its own
+//! ```
+//! Who follows a list learns of an object where to find the next one, and where objects lie in another order than they stand
+//! in, waits for memory at each of them. A full collection spent most of its time like that in services, whose heap is
+//! renewed a little everywhere.
+//!
+//! - One is placed where a collection of the middle generation has added enough, and all anew when the list is put in order.
+//!   If there are too many, every second one goes.
+//! - Nobody sees them: they are no candidates of ours, they stand aside while `gc.get_objects` looks, and are taken up before
+//!   `gc.freeze` and before a collection that CPython searches itself. What else follows the lists (`PyUnstable_GC_VisitObjects`, and
+//!   CPython's last collections, which tell nobody) finds empty lists that somebody refers to.
+
+use std::cell::Cell;
+use std::ptr;
+
+use pyo3_ffi::{self as ffi, PyObject};
+
+use crate::collect::list::HeaderPtr;
+use crate::collect::state::{CollectorState, OLD};
+
+/// How many there are. They take 4 KiB an interpreter.
+const COUNT: usize = 64;
+/// No closer than so many objects.
+const MIN_APART: usize = 4096;
+
+/// An interpreter's milestones. Used under its GIL; each method is called with it held.
+pub struct Milestones {
+    /// A reference to each.
+    objects: [*mut PyObject; COUNT],
+    /// Those that stand in the oldest generation's list, in its order: the first so many of this.
+    placed: Cell<[usize; COUNT]>,
+    count: Cell<usize>,
+    /// Objects from one to the next.
+    apart: Cell<usize>,
+    /// How many of the objects that came to the oldest generation stand before the last milestone.
+    passed: Cell<usize>,
+}
+
+impl Milestones {
+    /// None stand anywhere yet. `None` if there is no memory.
+    pub fn new() -> Option<Milestones> {
+        let mut objects = [ptr::null_mut(); COUNT];
+        for i in 0..COUNT {
+            // SAFETY: the GIL is held; a new object is tracked, and nobody else knows it.
+            unsafe {
+                objects[i] = ffi::PyList_New(0);
+                if objects[i].is_null() {
+                    ffi::PyErr_Clear();
+                    objects[..i].iter().for_each(|object| ffi::Py_DECREF(*object));
+                    return None;
+                }
+                ffi::PyObject_GC_UnTrack(objects[i].cast());
+            }
+        }
+        Some(Milestones {
+            objects,
+            placed: Cell::new(std::array::from_fn(|i| i)),
+            count: Cell::new(0),
+            apart: Cell::new(MIN_APART),
+            passed: Cell::new(0),
+        })
+    }
+
+    fn header(&self, number: usize) -> HeaderPtr {
+        // SAFETY: a list, which has the GC flag.
+        unsafe { HeaderPtr::of(self.objects[number]) }
+    }
+
+    /// Those that stand in the list, in its order.
+    pub fn placed(&self) -> impl Iterator<Item = HeaderPtr> {
+        let placed = self.placed.get();
+        (0..self.count.get()).map(move |i| self.header(placed[i]))
+    }
+
+    /// A collection of the middle generation is over: what survived came to the end of the oldest one's list.
+    pub fn after_middle(&self, state: CollectorState) {
+        let arrived = state.long_lived_pending();
+        if arrived < self.passed.get() {
+            self.passed.set(0); // CPython has collected all.
+        }
+        if arrived - self.passed.get() < self.apart.get() {
+            return;
+        }
+        self.passed.set(arrived);
+        if self.count.get() == COUNT {
+            self.thin_out();
+        }
+        // SAFETY: it stands in no list; the oldest generation's is canonical.
+        unsafe { state.head(OLD).append(self.next()) };
+    }
+
+    /// One more that will stand in the list, behind those that do.
+    fn next(&self) -> HeaderPtr {
+        let i = self.count.replace(self.count.get() + 1);
+        self.header(self.placed.get()[i])
+    }
+
+    /// All stand in the list: take up every second one.
+    fn thin_out(&self) {
+        let placed = self.placed.get();
+        let mut thinned = placed;
+        for (i, number) in placed.into_iter().enumerate() {
+            thinned[i / 2 + i % 2 * (COUNT / 2)] = number;
+        }
+        for number in &thinned[COUNT / 2..] {
+            // SAFETY: ours; it stands in a list.
+            unsafe { ffi::PyObject_GC_UnTrack(self.objects[*number].cast()) };
+        }
+        self.placed.set(thinned);
+        self.count.set(COUNT / 2);
+        self.apart.set(self.apart.get() * 2);
+    }
+
+    /// Take all of them out of the list.
+    pub fn take_up(&self) {
+        for i in 0..self.count.replace(0) {
+            // SAFETY: ours; it stands in a list.
+            unsafe { ffi::PyObject_GC_UnTrack(self.objects[self.placed.get()[i]].cast()) };
+        }
+    }
+
+    /// Take all of them out of the list for a moment.
+    pub fn set_aside(&self) -> Aside {
+        let mut aside = Aside { before: [HeaderPtr(ptr::null_mut()); COUNT], count: self.count.replace(0) };
+        for i in (0..aside.count).rev() {
+            let number = self.placed.get()[i];
+            // SAFETY: ours; it stands in a list.
+            unsafe {
+                aside.before[i] = self.header(number).prev();
+                ffi::PyObject_GC_UnTrack(self.objects[number].cast());
+            }
+        }
+        aside
+    }
+
+    /// Put them back where they stood.
+    ///
+    /// # Safety
+    /// Whoever stood before one of them still stands in the list.
+    pub unsafe fn put_back(&self, aside: &Aside) {
+        self.count.set(aside.count);
+        for (header, before) in self.placed().zip(aside.before) {
+            // SAFETY: by the caller's word; it stands nowhere.
+            unsafe {
+                header.link(before.next());
+                before.link(header);
+            }
+        }
+    }
+
+    /// A list of so many objects is linked anew, of which `linked` are: the milestone that stands here, if one does.
+    /// All were taken up before.
+    pub fn at(&self, linked: usize, objects: usize) -> Option<HeaderPtr> {
+        let apart = (objects / (COUNT / 2)).max(MIN_APART);
+        (linked > 0 && linked.is_multiple_of(apart) && self.count.get() < COUNT).then(|| self.next())
+    }
+
+    /// A full collection of ours left so many survivors.
+    pub fn after_full(&self, survivors: usize) {
+        self.passed.set(0);
+        self.apart.set((survivors / COUNT).max(MIN_APART));
+    }
+}
+
+/// Where the milestones stood.
+pub struct Aside {
+    /// What stood before each.
+    before: [HeaderPtr; COUNT],
+    count: usize,
+}
+
+impl Drop for Milestones {
+    fn drop(&mut self) {
+        // SAFETY: our references. A list takes itself out of whatever list it stands in.
+        unsafe { self.objects.iter().for_each(|object| ffi::Py_DECREF(*object)) };
+    }
+}

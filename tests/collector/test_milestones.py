@@ -1,0 +1,142 @@
+"""Our collector has objects of its own in CPython's lists, to enter by: programs see none of them, and nothing else changes."""
+
+from test_collector_interpreters import INTERPRETERS
+
+# A heap that grows while young collections run, as heaps do: milestones are placed in the oldest generation.
+GROW = """
+import gc
+
+class Node:
+    def __init__(self, number):
+        self.number, self.links = number, [self]
+
+def grow(count):
+    kept.extend([Node(number)] for number in range(count))
+
+kept = []
+gc.callbacks.append(lambda phase, info: None)  # With one, CPython's collections make objects as well.
+gc.set_threshold(700, 10, 1_000_000)
+gc.collect()
+gc.collect()  # How many it takes to untrack a tuple of tuples depends on the order of the lists.
+grow(120_000)
+"""
+
+LOOK = """
+def look():
+    found = gc.get_objects()
+    by_generation = [len(gc.get_objects(generation)) for generation in range(3)]
+    empty = sum(type(each) is list and not each for each in found)
+    same = len({id(each) for each in found}) == len(found)
+    return len(found) - by_generation[0], by_generation[1:], empty, same
+"""
+
+
+def test_nobody_sees_them(run):
+    """Before the first full collection of a grown heap, after it, and after the second one."""
+    told = run.alike(
+        GROW
+        + LOOK
+        + """
+print(look())
+print(gc.collect(), look())
+kept[1_000:] = kept[1_000:100_000]
+grow(50_000)
+print(look())
+print(gc.collect(), look())
+"""
+    )
+    # There are empty lists in any interpreter; and the oldest generation was not empty.
+    assert "True" in told and "False" not in told
+
+
+def test_frozen_objects_are_the_programs(run):
+    run.alike(
+        GROW
+        + """
+gc.freeze()
+print(gc.get_freeze_count(), gc.get_objects(2))
+gc.unfreeze()
+grow(50_000)
+gc.collect()
+gc.freeze()
+print(gc.get_freeze_count())
+""",
+        modes=("cpython", "heapkeeper"),
+    )
+
+
+def test_trash_is_found_in_its_order(run):
+    """A little, all over a heap in which there are milestones, and a great deal."""
+    run.alike(
+        GROW
+        + """
+class Told(Node):
+    def __del__(self):
+        order.append(self.number)
+
+def drop(numbers):
+    order.clear()
+    for number in numbers:
+        kept[number] = None
+    return gc.collect(), len(order), hash(tuple(order))
+
+order = []
+for number in range(0, 120_000, 500):
+    kept[number] = [Told(number)]
+grow(60_000)
+for number in range(1, 120_000, 400):
+    kept[number] = [Told(number)]
+grow(10_000)
+print(drop(range(0, 120_000, 1_000)))
+print(drop(range(1, 120_000, 400)))
+print(drop(range(500, 120_000, 1_000)))
+print(drop(range(2, len(kept) - 10)))
+"""
+    )
+
+
+def test_cpython_goes_on_alone_and_comes_back(run):
+    """Flags that leave full collections to CPython, between two of ours."""
+    run.alike(
+        GROW
+        + LOOK
+        + """
+gc.collect()
+grow(30_000)
+gc.set_debug(gc.DEBUG_SAVEALL)
+print(gc.collect(), look())
+gc.set_debug(0)
+grow(30_000)
+print(gc.collect(), look())
+"""
+    )
+
+
+def test_they_are_few_however_often_the_heap_is_renewed(run):
+    """Each round, the oldest generation's list gets longer at its end; milestones are taken from where they stand too close."""
+    run.alike(
+        GROW
+        + LOOK
+        + """
+for _ in range(6):
+    grow(40_000)
+    del kept[:40_000]
+    print(gc.collect(), len(gc.get_objects()))
+print(look())
+"""
+    )
+
+
+def test_an_interpreter_takes_its_own_with_it(run):
+    other = GROW + "gc.collect()\nprint(len(kept), flush=True)\n"
+    run.alike(
+        INTERPRETERS
+        + GROW
+        + f"""
+other = create(own_gil=False)
+run(other, {other!r})
+low.destroy(other)
+gc.collect()
+print(len(gc.get_objects(2)) > 360_000, sum(type(each) is Node for each in gc.get_objects()))
+"""
+    )
