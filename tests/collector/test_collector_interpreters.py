@@ -4,30 +4,12 @@ import sys
 
 import differential
 import pytest
+from subinterpreters import INTERPRETERS
 
 own_gil_only = pytest.mark.skipif(
     sys.version_info < (3, 12), reason="an interpreter has a GIL of its own from CPython 3.12 on"
 )
 each_kind = pytest.mark.parametrize("own_gil", [False, pytest.param(True, marks=own_gil_only)])
-
-INTERPRETERS = """
-import gc, os, sys, threading
-try:
-    import _interpreters as low
-except ImportError:
-    import _xxsubinterpreters as low
-
-def create(own_gil):
-    if sys.version_info >= (3, 13):
-        return low.create("isolated" if own_gil else "legacy")
-    if sys.version_info >= (3, 12):
-        return low.create(isolated=own_gil)
-    return low.create(isolated=False)
-
-def run(interpreter, code):
-    failure = low.run_string(interpreter, code)
-    assert failure is None, failure
-"""
 
 # What an interpreter does; it prints to the descriptor, as each has buffers of its own.
 WORK = """

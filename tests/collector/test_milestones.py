@@ -1,6 +1,6 @@
 """Our collector has objects of its own in CPython's lists, to enter by: programs see none of them, and nothing else changes."""
 
-from test_collector_interpreters import INTERPRETERS
+from subinterpreters import INTERPRETERS
 
 # A heap that grows while young collections run, as heaps do: milestones are placed in the oldest generation.
 GROW = """
@@ -47,6 +47,29 @@ print(gc.collect(), look())
     )
     # There are empty lists in any interpreter; and the oldest generation was not empty.
     assert "True" in told and "False" not in told
+
+
+def test_an_audit_hook_may_free_anything_while_objects_are_listed(run):
+    """CPython tells audit hooks of `gc.get_objects` in the middle of it."""
+    run.alike(
+        GROW
+        + LOOK
+        + """
+import sys
+
+def hook(event, arguments):
+    if event == "gc.get_objects":
+        plain.clear()
+        again.extend(bytes(48) for _ in range(100_000))
+
+plain, again = [], []
+plain.extend([[]] for _ in range(200_000))
+gc.collect(1)
+sys.addaudithook(hook)
+print(look())
+print(gc.collect(), look())
+"""
+    )
 
 
 def test_frozen_objects_are_the_programs(run):

@@ -110,8 +110,8 @@ pub unsafe trait Graph {
     /// Visit each counted reference that the object holds. Only called for candidates, and for known roots.
     fn trace(&self, object: Self::Ref, visitor: &mut impl Visitor<Self::Ref>);
 
-    /// Ask for memory outside the object that `trace` will read; whether there is such. If so, the passes trace something
-    /// else meanwhile. An object that refers to many is better traced at once.
+    /// Ask for memory outside the object that `trace` will read. Whether to wait for it: marking traces others meanwhile.
+    /// Not for an object that refers to many, which are better known early.
     #[inline(always)]
     fn fetch(&self, _object: Self::Ref) -> bool {
         false

@@ -208,7 +208,7 @@ impl Place<'_> {
 
     /// Ask for its bit.
     #[inline(always)]
-    pub fn prefetch(self) {
+    pub(crate) fn prefetch(self) {
         prefetch(self.part.unreached.wrapping_add(self.granule / WORD_GRANULES));
     }
 

@@ -149,7 +149,7 @@ pub fn after_fork_in_child() {
 /// what no root leads to is unreached, and says whether to count that. `None` if there is no memory for its tables.
 fn with_search<R>(
     state: CollectorState,
-    milestones: Option<&Milestones>,
+    milestones: &Milestones,
     found: &mut Found,
     after_roots: impl FnOnce(&Search<'_>) -> bool,
     work: impl FnOnce(&mut Search<'_>, Walked, &mut Found) -> R,
@@ -174,7 +174,7 @@ fn with_search<R>(
 
 fn search_with<'a, R>(
     state: CollectorState,
-    milestones: Option<&Milestones>,
+    milestones: &Milestones,
     search: &mut Search<'a>,
     memory: &'a mut Box<[u64]>,
     found: &mut Found,
@@ -239,14 +239,14 @@ struct Walked {
 
 /// Make every tracked object a candidate; immortal ones go to the permanent generation, as in CPython's own collector (3.12+,
 /// `update_refs`). `None` if some have no place: then this collection is CPython's.
-fn walk(state: CollectorState, milestones: Option<&Milestones>, search: &mut Search<'_>) -> Option<Walked> {
+fn walk(state: CollectorState, milestones: &Milestones, search: &mut Search<'_>) -> Option<Walked> {
     let mut walked = Walked { elsewhere: Vec::new(), descents: 0, plain: Vec::new(), young_dicts: Vec::new() };
     let permanent = state.permanent();
     let (mut is_whole, mut all_addresses) = (true, 0);
     for generation in JOINED {
         // The even walkers go up, the odd ones down.
         let mut last: [usize; WALKERS] = std::array::from_fn(|i| if i % 2 == 0 { 0 } else { usize::MAX });
-        let posts = milestones.filter(|_| generation == OLD).into_iter().flat_map(Milestones::placed);
+        let posts = milestones.placed().filter(|_| generation == OLD);
         // SAFETY: the GIL is held, and the lists are canonical.
         unsafe {
             state.head(generation).for_each_between(posts, |header, walker| {
@@ -335,7 +335,7 @@ const COUNTED_SHARE: usize = 16;
 /// With `expects_trash`, what no root leads to is not counted but left to CPython as it is.
 pub fn hide_survivors(
     state: CollectorState,
-    milestones: Option<&Milestones>,
+    milestones: &Milestones,
     survivors: &Survivors,
     expects_trash: bool,
 ) -> Option<Found> {
@@ -362,16 +362,13 @@ pub fn hide_survivors(
                 found.survivors = search.candidates() - untracked - found.suspects;
                 note_types(search, &mut found.types);
                 if found.survivors < found.suspects {
-                    if let Some(milestones) = milestones {
-                        milestones.take_up();
-                    }
+                    milestones.take_up();
                     take_survivors(search, hidden);
                     trash.take_all(joined);
                 } else {
                     // From the end, where young objects are: most trash is young, and the search for it ends with the last.
                     let is_trash = |header: HeaderPtr| search.is_unreached(header.object().cast());
-                    let posts = milestones.into_iter().flat_map(Milestones::placed);
-                    joined.take_last(posts, found.suspects, is_trash, trash);
+                    joined.take_last(milestones.placed(), found.suspects, is_trash, trash);
                     hidden.take_all(joined);
                 }
                 if order::is_due(walked.descents, found.survivors, survivors.ordered.get()) {
@@ -380,9 +377,7 @@ pub fn hide_survivors(
                     survivors.ordered.set(found.survivors);
                 }
                 state.head(OLD).take_all(trash);
-                if let Some(milestones) = milestones {
-                    milestones.after_full(found.survivors);
-                }
+                milestones.after_full(found.survivors);
             }
             clock.lap(&mut found.phases.order);
         },
@@ -403,7 +398,9 @@ pub fn visit_trash(
         search.for_each_unreached(|address| left.borrow_mut().push(address));
         true
     };
-    with_search(state, None, &mut Found::default(), after_roots, |search, _, _| {
+    // They were taken up: CPython is going to search.
+    let milestones = Milestones::none();
+    with_search(state, &milestones, &mut Found::default(), after_roots, |search, _, _| {
         search.for_each_reached(|address| candidate(address.cast()));
         let left = left.borrow();
         left.iter().filter(|address| !search.is_unreached(**address)).for_each(|address| unrooted(address.cast()));

@@ -191,7 +191,7 @@ impl HeaderPtr {
     /// may unlink the header it is given.
     ///
     /// # Safety
-    /// `self` is a head.
+    /// `self` is a head; the `posts` stand in its list in their order.
     #[inline(always)]
     pub unsafe fn for_each_between(
         self,

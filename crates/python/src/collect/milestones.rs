@@ -10,9 +10,9 @@
 //!
 //! - One is placed where a collection of the middle generation has added enough, and all anew when the list is put in order.
 //!   If there are too many, every second one goes.
-//! - Nobody sees them: they are no candidates of ours, they stand aside while `gc.get_objects` looks, and are taken up before
-//!   `gc.freeze` and before a collection that CPython searches itself. What else follows the lists (`PyUnstable_GC_VisitObjects`, and
-//!   CPython's last collections, which tell nobody) finds empty lists that somebody refers to.
+//! - Nobody sees them: they are no candidates of ours, they are left out of what `gc.get_objects` answers, and they are taken up
+//!   before `gc.freeze` and before a collection that CPython searches itself. What else follows the lists
+//!   (`PyUnstable_GC_VisitObjects`, and CPython's last collections, which tell nobody) finds empty lists that somebody refers to.
 
 use std::cell::Cell;
 use std::ptr;
@@ -29,8 +29,8 @@ const MIN_APART: usize = 4096;
 
 /// An interpreter's milestones. Used under its GIL; each method is called with it held.
 pub struct Milestones {
-    /// A reference to each.
-    objects: [*mut PyObject; COUNT],
+    /// A reference to each of [`COUNT`], or nothing.
+    objects: Vec<*mut PyObject>,
     /// Those that stand in the oldest generation's list, in its order: the first so many of this.
     placed: Cell<[usize; COUNT]>,
     count: Cell<usize>,
@@ -41,28 +41,33 @@ pub struct Milestones {
 }
 
 impl Milestones {
-    /// None stand anywhere yet. `None` if there is no memory.
-    pub fn new() -> Option<Milestones> {
-        let mut objects = [ptr::null_mut(); COUNT];
-        for i in 0..COUNT {
-            // SAFETY: the GIL is held; a new object is tracked, and nobody else knows it.
-            unsafe {
-                objects[i] = ffi::PyList_New(0);
-                if objects[i].is_null() {
-                    ffi::PyErr_Clear();
-                    objects[..i].iter().for_each(|object| ffi::Py_DECREF(*object));
-                    return None;
-                }
-                ffi::PyObject_GC_UnTrack(objects[i].cast());
-            }
-        }
-        Some(Milestones {
-            objects,
+    /// No milestones: lists are entered from both ends alone.
+    pub fn none() -> Milestones {
+        Milestones {
+            objects: Vec::new(),
             placed: Cell::new(std::array::from_fn(|i| i)),
             count: Cell::new(0),
             apart: Cell::new(MIN_APART),
             passed: Cell::new(0),
-        })
+        }
+    }
+
+    /// None stand anywhere yet. Without memory for them there are none.
+    pub fn new() -> Milestones {
+        let mut milestones = Milestones::none();
+        for _ in 0..COUNT {
+            // SAFETY: the GIL is held; a new object is tracked, and nobody else knows it.
+            unsafe {
+                let object = ffi::PyList_New(0);
+                if object.is_null() {
+                    ffi::PyErr_Clear();
+                    return Milestones::none();
+                }
+                ffi::PyObject_GC_UnTrack(object.cast());
+                milestones.objects.push(object);
+            }
+        }
+        milestones
     }
 
     fn header(&self, number: usize) -> HeaderPtr {
@@ -82,7 +87,7 @@ impl Milestones {
         if arrived < self.passed.get() {
             self.passed.set(0); // CPython has collected all.
         }
-        if arrived - self.passed.get() < self.apart.get() {
+        if self.objects.is_empty() || arrived - self.passed.get() < self.apart.get() {
             return;
         }
         self.passed.set(arrived);
@@ -90,11 +95,11 @@ impl Milestones {
             self.thin_out();
         }
         // SAFETY: it stands in no list; the oldest generation's is canonical.
-        unsafe { state.head(OLD).append(self.next()) };
+        unsafe { state.head(OLD).append(self.place_next()) };
     }
 
     /// One more that will stand in the list, behind those that do.
-    fn next(&self) -> HeaderPtr {
+    fn place_next(&self) -> HeaderPtr {
         let i = self.count.replace(self.count.get() + 1);
         self.header(self.placed.get()[i])
     }
@@ -123,40 +128,41 @@ impl Milestones {
         }
     }
 
-    /// Take all of them out of the list for a moment.
-    pub fn set_aside(&self) -> Aside {
-        let mut aside = Aside { before: [HeaderPtr(ptr::null_mut()); COUNT], count: self.count.replace(0) };
-        for i in (0..aside.count).rev() {
-            let number = self.placed.get()[i];
-            // SAFETY: ours; it stands in a list.
-            unsafe {
-                aside.before[i] = self.header(number).prev();
-                ffi::PyObject_GC_UnTrack(self.objects[number].cast());
-            }
-        }
-        aside
-    }
-
-    /// Put them back where they stood.
+    /// Take them out of an answer of `gc.get_objects`. The interpreter's lists stay as they are: that function tells audit
+    /// hooks, which may run anything.
     ///
     /// # Safety
-    /// Whoever stood before one of them still stands in the list.
-    pub unsafe fn put_back(&self, aside: &Aside) {
-        self.count.set(aside.count);
-        for (header, before) in self.placed().zip(aside.before) {
-            // SAFETY: by the caller's word; it stands nowhere.
-            unsafe {
-                header.link(before.next());
-                before.link(header);
+    /// A list in which each object stands once, and which nobody else knows yet.
+    pub unsafe fn leave_out_of(&self, answer: *mut PyObject) {
+        let (Some(lowest), Some(highest)) = (self.objects.iter().min(), self.objects.iter().max()) else { return };
+        // SAFETY: by the caller's word; each reference stays in the list until its end is cut off.
+        unsafe {
+            let length = ffi::PyList_GET_SIZE(answer) as usize;
+            if length == 0 {
+                return;
             }
+            let items = std::slice::from_raw_parts_mut((*answer.cast::<ffi::PyListObject>()).ob_item, length);
+            let (mut ours, mut found, mut kept) = ([ptr::null_mut(); COUNT], 0, 0);
+            for i in 0..length {
+                let item = items[i];
+                if (lowest..=highest).contains(&&item) && self.objects.contains(&item) {
+                    ours[found] = item;
+                    found += 1;
+                } else {
+                    items[kept] = item;
+                    kept += 1;
+                }
+            }
+            items[kept..].copy_from_slice(&ours[..found]);
+            ffi::PyList_SetSlice(answer, kept as ffi::Py_ssize_t, length as ffi::Py_ssize_t, ptr::null_mut());
         }
     }
 
-    /// A list of so many objects is linked anew, of which `linked` are: the milestone that stands here, if one does.
+    /// A list of so many survivors is linked anew, of which `linked` are: the milestone that stands here, if one does.
     /// All were taken up before.
-    pub fn at(&self, linked: usize, objects: usize) -> Option<HeaderPtr> {
-        let apart = (objects / (COUNT / 2)).max(MIN_APART);
-        (linked > 0 && linked.is_multiple_of(apart) && self.count.get() < COUNT).then(|| self.next())
+    pub fn at(&self, linked: usize, survivors: usize) -> Option<HeaderPtr> {
+        let apart = (survivors / (COUNT / 2)).max(MIN_APART);
+        (linked > 0 && linked.is_multiple_of(apart) && self.count.get() < self.objects.len()).then(|| self.place_next())
     }
 
     /// A full collection of ours left so many survivors.
@@ -164,13 +170,6 @@ impl Milestones {
         self.passed.set(0);
         self.apart.set((survivors / COUNT).max(MIN_APART));
     }
-}
-
-/// Where the milestones stood.
-pub struct Aside {
-    /// What stood before each.
-    before: [HeaderPtr; COUNT],
-    count: usize,
 }
 
 impl Drop for Milestones {

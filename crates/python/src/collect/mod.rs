@@ -72,9 +72,7 @@ pub struct Seat {
     /// What the program knows as `gc.callbacks`; the reference is ours.
     callbacks: *mut PyObject,
     survivors: Survivors,
-    milestones: Option<Milestones>,
-    /// How many have begun.
-    collections: Cell<usize>,
+    milestones: Milestones,
     verification: RefCell<Verification>,
     history: RefCell<History>,
     /// When the collection that runs began, and in which thread.
@@ -102,7 +100,6 @@ impl Seat {
         let is_full = generation == OLD;
         match phase {
             Phase::Start => {
-                self.collections.set(self.collections.get() + 1);
                 // SAFETY: reads the calling thread's own number.
                 self.running.set(Some((Instant::now(), unsafe { libc::pthread_self() })));
                 // SAFETY: by the caller's word.
@@ -114,11 +111,8 @@ impl Seat {
             Phase::Stop => {
                 if is_full {
                     self.after_full();
-                } else if generation == OLD - 1
-                    && self.mode.get() == Mode::Heapkeeper
-                    && let Some(milestones) = &self.milestones
-                {
-                    milestones.after_middle(self.state);
+                } else if generation == OLD - 1 && self.mode.get() == Mode::Heapkeeper {
+                    self.milestones.after_middle(self.state);
                 }
                 if let Some((started, _)) = self.running.get() {
                     let pause = started.elapsed();
@@ -134,22 +128,27 @@ impl Seat {
         }
     }
 
-    fn before_full(&self) {
-        let is_cpythons = self.state.debug() != 0
-            || interpreter::is_ending()
-                && self.state.tracked_estimate() <= FEW_OBJECTS
-                && self.mode.get() == Mode::Heapkeeper;
-        let mode = if is_cpythons { Mode::Cpython } else { self.mode.get() };
-        if mode != Mode::Heapkeeper {
-            self.take_up_milestones();
+    /// Who searches in a full collection that begins now.
+    fn searcher(&self) -> Mode {
+        let is_end_of_few = || interpreter::is_ending() && self.state.tracked_estimate() <= FEW_OBJECTS;
+        match self.mode.get() {
+            _ if self.state.debug() != 0 => Mode::Cpython,
+            Mode::Heapkeeper if is_end_of_few() => Mode::Cpython,
+            mode => mode,
         }
-        match mode {
+    }
+
+    fn before_full(&self) {
+        let searcher = self.searcher();
+        if searcher != Mode::Heapkeeper {
+            self.milestones.take_up();
+        }
+        match searcher {
             Mode::Cpython => {}
             Mode::Heapkeeper => {
                 let mut history = self.history.borrow_mut();
-                let milestones = self.milestones.as_ref();
-                if let Some(found) =
-                    full::hide_survivors(self.state, milestones, &self.survivors, history.expects_trash())
+                let expects_trash = history.expects_trash();
+                if let Some(found) = full::hide_survivors(self.state, &self.milestones, &self.survivors, expects_trash)
                 {
                     history.searched(found);
                 }
@@ -211,27 +210,7 @@ impl Seat {
     /// The same for code that moves them: none of ours may be among them.
     fn show_survivors_alone(&self) {
         self.show_survivors();
-        self.take_up_milestones();
-    }
-
-    /// What `look` finds in the lists are the program's objects, all of them and no others. It moves none.
-    fn show_all<R>(&self, look: impl FnOnce() -> R) -> R {
-        self.show_survivors();
-        let Some(milestones) = &self.milestones else { return look() };
-        let aside = milestones.set_aside();
-        let before = self.collections.get();
-        let result = look();
-        if self.collections.get() == before {
-            // SAFETY: only a collection changes who stands in the oldest generation, but for code that runs nowhere in `look`.
-            unsafe { milestones.put_back(&aside) };
-        }
-        result
-    }
-
-    fn take_up_milestones(&self) {
-        if let Some(milestones) = &self.milestones {
-            milestones.take_up();
-        }
+        self.milestones.take_up();
     }
 
     /// The child of a fork: if the thread that collected is not the one that lives on, its collection never ends.

@@ -30,7 +30,7 @@ pub unsafe fn put_in_order(
     search: &mut Search<'_>,
     list: HeaderPtr,
     survivors: usize,
-    milestones: Option<&Milestones>,
+    milestones: &Milestones,
     visit_roots: impl FnOnce(&mut dyn FnMut(ObjectPtr)),
 ) {
     let mut leading: Vec<*mut PyObject> = Vec::with_capacity(LEADING_OBJECTS);
@@ -42,15 +42,12 @@ pub unsafe fn put_in_order(
         next += 1;
         objects.trace(ObjectPtr(object), &mut Lead { search, leading: &mut leading });
     }
-    if let Some(milestones) = milestones {
-        milestones.take_up();
-    }
+    milestones.take_up();
     let (mut last, mut linked) = (list, 0);
     // SAFETY: by the caller's word: each of them is linked exactly once.
     unsafe {
         let mut link = |object: *mut PyObject| {
-            let milestone = milestones.and_then(|milestones| milestones.at(linked, survivors));
-            for header in milestone.into_iter().chain([HeaderPtr::of(object)]) {
+            for header in milestones.at(linked, survivors).into_iter().chain([HeaderPtr::of(object)]) {
                 last.link(header);
                 last = header;
             }

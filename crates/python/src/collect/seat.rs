@@ -9,7 +9,8 @@
 //! from our list: see [`sit`].
 //!
 //! `gc.get_objects`, `gc.get_referrers` and `gc.freeze` put the survivors back first if a finalizer calls them while CPython
-//! disposes, and take up the milestones. Their method table is static data of the interpreter, shared by all interpreters of the process.
+//! disposes; the first leaves the milestones out of its answer, the last takes them up. Their method table is static data of
+//! the interpreter, shared by all interpreters of the process.
 
 use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, c_int, c_void};
@@ -105,8 +106,7 @@ unsafe fn sit(state: CollectorState, mode: Mode) -> Result<(), String> {
             callbacks: ffi::Py_NewRef(state.callbacks()),
             survivors: Survivors::new(),
             // Whoever could see them must come past us.
-            milestones: if all_replaced() { state.uncounted(Milestones::new) } else { None },
-            collections: Cell::new(0),
+            milestones: if all_replaced() { state.uncounted(Milestones::new) } else { Milestones::none() },
             verification: RefCell::default(),
             history: RefCell::default(),
             running: Cell::new(None),
@@ -395,8 +395,8 @@ unsafe extern "C" fn get_objects(
     count: Py_ssize_t,
     names: *mut PyObject,
 ) -> *mut PyObject {
-    // SAFETY: a function of this kind was stored; its arguments are passed on. The GIL is held, and the seat stays for as
-    // long as its interpreter runs code.
+    show_survivors();
+    // SAFETY: a function of this kind was stored; its arguments are passed on, and its answer is a new list. The GIL is held.
     unsafe {
         let original: unsafe extern "C" fn(
             *mut PyObject,
@@ -404,8 +404,13 @@ unsafe extern "C" fn get_objects(
             Py_ssize_t,
             *mut PyObject,
         ) -> *mut PyObject = transmute(GET_OBJECTS.load(Relaxed));
-        let call = || original(module, arguments, count, names);
-        current().map_or_else(call, |seat| (*seat).show_all(call))
+        let answer = original(module, arguments, count, names);
+        if !answer.is_null()
+            && let Some(seat) = current()
+        {
+            (*seat).milestones.leave_out_of(answer);
+        }
+        answer
     }
 }
 
