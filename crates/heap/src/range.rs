@@ -12,7 +12,8 @@
 //! Invariants:
 //! - every arena below `frontier` is in a free run, or owned by a heap; those above were never used
 //! - `frontier <= mapped_arenas <= arenas`; all tables have entries for `mapped_arenas`
-//! - `held` = bytes of slots and arena spans handed out, over all heaps; `held <= limit` (plus the grace for small blocks)
+//! - `held` = bytes of slots and arena spans handed out, over all heaps; it does not rise beyond the limit (plus the grace for
+//!   small blocks)
 //! - `retained_slots` = dirty slots of free arenas
 //!
 //! Called by heaps on their slow paths only; everything that changes the tables of free arenas takes `lock`.
@@ -43,8 +44,9 @@ const MIN_RESERVE_BYTES: usize = 8 * ARENA_BYTES;
 /// Largest reservation: 32 TiB, so that slots have 32-bit numbers.
 const MAX_RESERVE_BYTES: usize = (1 << 31) * SLOT_BYTES;
 
-/// Beyond the limit, small blocks may take this much more once a request has been refused, so that whoever handles the
-/// refusal can: **1 MiB**, or a sixteenth of the limit where that is less.
+/// Beyond the limit, or beyond what is held where that is more (the limit was set lower), small blocks may take this much more
+/// once a request has been refused, so that whoever handles the refusal can: **1 MiB**, or a sixteenth of the limit where
+/// that is less.
 const GRACE_MAX_BYTES: usize = 1 << 20;
 
 /// When arenas ask for huge pages.
@@ -123,7 +125,8 @@ pub struct Range {
     peak_at_ms: AtomicU64,
     pub(crate) returned: AtomicU64,
     limit: AtomicUsize,
-    refused: AtomicBool,
+    /// Held bytes up to which small blocks may go, after a refusal that still stands; 0 without one.
+    grace_end: AtomicUsize,
     huge_allowed: AtomicBool,
     huge_wanted: AtomicBool,
 
@@ -208,7 +211,7 @@ impl Range {
                 peak_at_ms: AtomicU64::new(os::monotonic_ms()),
                 returned: AtomicU64::new(0),
                 limit: AtomicUsize::new(usize::MAX),
-                refused: AtomicBool::new(false),
+                grace_end: AtomicUsize::new(0),
                 huge_allowed: AtomicBool::new(true),
                 huge_wanted: AtomicBool::new(false),
                 lock: Lock::new(),
@@ -294,7 +297,7 @@ impl Range {
     pub fn set_limit(&self, limit_bytes: usize, handler: Option<LimitHandler>) {
         self.with_state(|state| state.handler = handler);
         self.limit.store(limit_bytes, Relaxed);
-        self.refused.store(false, Relaxed);
+        self.grace_end.store(0, Relaxed);
     }
 
     /// Choose when arenas ask for huge pages. Affects arenas taken from now on.
@@ -427,8 +430,7 @@ impl Range {
     /// Count `bytes` as held, if the limit allows. Small blocks may draw on the grace after a refusal.
     pub(crate) fn charge(&self, bytes: usize, small: bool) -> bool {
         let limit = self.limit.load(Relaxed);
-        let grace = if small && self.refused.load(Relaxed) { grace_bytes(limit) } else { 0 };
-        let most = limit.saturating_add(grace);
+        let most = if small { limit.max(self.grace_end.load(Relaxed)) } else { limit };
         // Compare first, then add: a request far beyond the limit must not make those of other threads fail meanwhile.
         self.held.fetch_update(Relaxed, Relaxed, |held| held.checked_add(bytes).filter(|held| *held <= most)).is_ok()
     }
@@ -446,8 +448,13 @@ impl Range {
     pub(crate) fn uncharge(&self, bytes: usize) {
         let held = self.held.fetch_sub(bytes, Relaxed) - bytes;
         let limit = self.limit.load(Relaxed);
-        if limit != usize::MAX && self.refused.load(Relaxed) && held + 2 * grace_bytes(limit) < limit {
-            self.refused.store(false, Relaxed);
+        if self.grace_end.load(Relaxed) == 0 {
+            return;
+        }
+        if held + 2 * grace_bytes(limit) < limit {
+            self.grace_end.store(0, Relaxed);
+        } else {
+            self.grace_end.fetch_min(grace_end(limit, held), Relaxed);
         }
     }
 
@@ -458,7 +465,9 @@ impl Range {
         // SAFETY: the owner set the function together with its context.
         let retry = handler.is_some_and(|h| unsafe { (h.at_limit)(h.context, needed_bytes) });
         if !retry {
-            self.refused.store(true, Relaxed);
+            let end = grace_end(self.limit.load(Relaxed), self.held.load(Relaxed));
+            // One that is open already stays where it is.
+            let _ = self.grace_end.compare_exchange(0, end, Relaxed, Relaxed);
         }
         retry
     }
@@ -517,6 +526,11 @@ impl Range {
         // SAFETY: `lock` makes the access exclusive.
         self.lock.with(|| work(unsafe { &mut *self.state.get() }))
     }
+}
+
+/// Held bytes up to which small blocks may go after a refusal.
+fn grace_end(limit: usize, held: usize) -> usize {
+    limit.max(held).saturating_add(grace_bytes(limit))
 }
 
 fn grace_bytes(limit: usize) -> usize {

@@ -51,6 +51,34 @@ fn requests_beyond_the_limit_get_null_and_the_heap_stays_usable() {
 }
 
 #[test]
+fn below_what_is_held_there_is_the_grace_all_the_same() {
+    let (range, mut heap) = heap_with_limit(None);
+    let large: Vec<*mut u8> = (0..20).map(|_| heap.alloc(MIB)).collect();
+    let held = range.stats().held_bytes;
+    range.set_limit(8 * MIB, None);
+    assert!(heap.alloc(64).is_null() || range.stats().held_bytes == held, "nothing more without a refusal");
+    assert!(heap.alloc(MIB).is_null());
+    // A sixteenth of the limit, beside what is held.
+    let in_grace = fill(&mut heap, 64);
+    let used = range.stats().held_bytes - held;
+    assert!(used > MIB / 4 && used <= MIB / 2, "{used}");
+    // It goes down with what is held, and not up again.
+    free_all(&mut heap, &large[..10]);
+    let now = range.stats().held_bytes;
+    let more = fill(&mut heap, 64);
+    assert!(range.stats().held_bytes <= now + MIB / 2, "{} after {now}", range.stats().held_bytes);
+    assert!(fill(&mut heap, MIB).is_empty());
+    heap.check().unwrap();
+    for blocks in [&in_grace, &more, &large[10..].to_vec()] {
+        free_all(&mut heap, blocks);
+    }
+    assert!(!heap.alloc(7 * MIB).is_null(), "well below the limit it is as before");
+    drop(heap);
+    // SAFETY: the only heap is gone.
+    unsafe { range.release() };
+}
+
+#[test]
 fn after_a_refusal_small_blocks_may_use_the_grace() {
     let (range, mut heap) = heap_with_limit(None);
     let large = fill(&mut heap, 100_000);
