@@ -16,6 +16,9 @@ VENV ?= .venvs/make-$(shell "$(PYTHON)" -c 'import sys; print("%d.%d" % sys.vers
 endif
 BIN := $(CURDIR)/$(VENV)/bin
 
+# Most tests wait for a process of their own; those that measure leave room for a second one beside them.
+TWO_AT_A_TIME := -n 2 --dist worksteal
+
 # The crates with no Python in them; the Python face is tested from Python.
 NO_PYTHON := --workspace --exclude heapkeeper-python
 
@@ -41,10 +44,10 @@ test-rust:  ## the crates that need no Python
 	cargo test --quiet $(NO_PYTHON)
 
 test-python: build  ## the installed package as a user drives it
-	"$(BIN)/pytest" -q tests benches
+	"$(BIN)/pytest" -q $(TWO_AT_A_TIME) tests benches
 
 test-pythons: build  ## what of that depends on the version, on every other CPython found
-	"$(BIN)/python" tools/other_pythons.py
+	"$(BIN)/python" tools/other_pythons.py $(TWO_AT_A_TIME)
 
 test-cpython: build  ## CPython's own tests on our heap, every CPython found: hours
 	"$(BIN)/python" tests/cpython/run.py $(ARGS)

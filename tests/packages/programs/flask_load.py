@@ -16,7 +16,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 
 CLIENTS = 8
 ROUNDS = 3
-REQUESTS_A_ROUND = 120
+REQUESTS_A_ROUND = 40
 
 app = Flask(__name__)
 app.secret_key = b"known to all"
