@@ -37,7 +37,9 @@ build: $(VENV)/.installed  ## heapkeeper in .venv, with what its tests need; PYT
 demo: build  ## a leaking service on our heap, and the report that finds the leak
 	"$(BIN)/heapkeeper" run examples/leaky_service.py
 
-test: test-rust test-python test-pythons  ## every test: Rust, the installed package, the other Pythons found, some of CPython's own
+test:  ## every test: Rust, the installed package, the other Pythons found, some of CPython's own
+	$(MAKE) --no-print-directory -j 2 test-rust build
+	$(MAKE) --no-print-directory test-python test-pythons
 	"$(BIN)/python" tests/cpython/run.py --subset quick --python "$(BIN)/python"
 
 test-rust:  ## the crates that need no Python

@@ -16,6 +16,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -177,12 +178,13 @@ def wheel(python: Path, interpreter: Interpreter, project: Path, sources: str, l
                 shutil.rmtree(stale)
             environment = clean_environment()
             environment.setdefault("CARGO_TARGET_DIR", str(PROJECT / "target"))
-            environment["PYO3_PYTHON"] = str(python)
-            quietly(
-                [python, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, project],
-                log,
-                env=environment,
-            )
+            # Where `make build` has built for this interpreter, in the same way: cargo then finds all of it unchanged.
+            as_built = inspect(sys.executable) == interpreter and find_spec("maturin") is not None
+            builder = Path(sys.executable) if as_built else python
+            environment["PATH"] = f"{builder.parent}:{environment['PATH']}"
+            options = ["--quiet", "--no-deps", "--wheel-dir", folder, *(["--no-build-isolation"] if as_built else [])]
+            command = [builder.parent / "pip", "wheel", *options, project]
+            quietly(command, log, env=environment)
     (built,) = folder.glob("*.whl")
     return built
 
