@@ -478,6 +478,7 @@ class World:
             gc.unfreeze()
             self.types = self.older
             LOG.append(f"frozen {gc.get_freeze_count()} collected {gc.collect()}")
+            gc.collect()  # A dict of tuples that are as old as itself may stay tracked until here.
             gc.freeze()
             self.types = {}
 
