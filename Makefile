@@ -43,7 +43,7 @@ test:  ## every test: Rust, the installed package, the other Pythons found, some
 	"$(BIN)/python" tests/cpython/run.py --subset quick --python "$(BIN)/python"
 
 test-rust:  ## the crates that need no Python
-	cargo test --quiet $(NO_PYTHON)
+	env -u MAKEFLAGS -u MFLAGS cargo test --quiet $(NO_PYTHON)  # tests that compile would look for make's other jobs
 
 test-python: build  ## the installed package as a user drives it
 	"$(BIN)/pytest" -q $(TWO_AT_A_TIME) tests benches
