@@ -16,7 +16,7 @@ VENV ?= .venvs/make-$(shell "$(PYTHON)" -c 'import sys; print("%d.%d" % sys.vers
 endif
 BIN := $(CURDIR)/$(VENV)/bin
 
-# Most tests wait for a process of their own; those that measure leave room for a second one beside them.
+# Most tests wait for a process that they have started.
 TWO_AT_A_TIME := -n 2 --dist worksteal
 
 # The crates with no Python in them; the Python face is tested from Python.
