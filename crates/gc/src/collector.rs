@@ -73,6 +73,13 @@ impl Collector {
         }
     }
 
+    /// As [`forget`](Collector::forget), of an object of generation 0, where it is known that no collection is running.
+    #[inline(always)]
+    pub fn forget_young(&mut self) {
+        debug_assert!(!self.collecting);
+        self.pace.freed_young();
+    }
+
     /// Whether a collection is running.
     pub fn is_collecting(&self) -> bool {
         self.collecting

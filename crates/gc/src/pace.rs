@@ -34,16 +34,19 @@ const THRESHOLDS: [u32; 3] = [700, 10, 10];
 /// Counts, thresholds, and what the last full collection left.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pace {
-    /// Collections start by themselves. **True.**
-    pub enabled: bool,
-    /// Of each generation; 0 for generation 0 switches automatic collection off. **700, 10, 10.**
-    pub thresholds: [u32; 3],
+    /// Tracked objects that can be made before count 0 passes its threshold; far from 0 if collections do not start by
+    /// themselves. Count 0 is `most` less this.
+    room: isize,
+    /// `room` when count 0 is 0.
+    most: isize,
+    enabled: bool,
+    thresholds: [u32; 3],
     /// By how much the heap may grow between full collections; `None` for whatever the counts allow. **100.**
     pub growth_percent: Option<u32>,
-    /// Tracked objects alive, by generation.
-    alive: [usize; 4],
-    /// Objects of later generations freed since the last collection, as far as they lower count 0: that is `alive[0]` less
-    /// these, and so in `0..=alive[0]`.
+    /// Tracked objects of generations 1 and up that are alive.
+    alive_later: [usize; 3],
+    /// Objects of later generations freed since the last collection, as far as they lowered count 0. So count 0 and these are
+    /// the objects of generation 0 alive.
     freed_later: usize,
     /// Collections of generation 0 and 1 that count 1 and 2.
     collections: [u32; 2],
@@ -58,10 +61,12 @@ pub struct Pace {
 impl Default for Pace {
     fn default() -> Pace {
         Pace {
+            room: THRESHOLDS[0] as isize,
+            most: THRESHOLDS[0] as isize,
             enabled: true,
             thresholds: THRESHOLDS,
             growth_percent: Some(100),
-            alive: [0; 4],
+            alive_later: [0; 3],
             freed_later: 0,
             collections: [0; 2],
             long_lived_total: 0,
@@ -72,15 +77,56 @@ impl Default for Pace {
 }
 
 impl Pace {
+    /// Whether collections start by themselves. **They do.**
+    pub fn is_enabled(&self) -> bool {
+        self.enabled
+    }
+
+    /// Whether collections are to start by themselves.
+    pub fn set_enabled(&mut self, enabled: bool) {
+        self.enabled = enabled;
+        self.renew_room();
+    }
+
+    /// Of each generation; 0 for generation 0 switches automatic collection off. **700, 10, 10.**
+    pub fn thresholds(&self) -> [u32; 3] {
+        self.thresholds
+    }
+
+    /// Set the thresholds.
+    pub fn set_thresholds(&mut self, thresholds: [u32; 3]) {
+        self.thresholds = thresholds;
+        self.renew_room();
+    }
+
+    /// The settings have changed; the count has not.
+    fn renew_room(&mut self) {
+        let young = self.young();
+        let starts = self.enabled && self.thresholds[0] > 0;
+        self.most = if starts { self.thresholds[0] as isize } else { isize::MAX };
+        self.set_young(young);
+    }
+
+    /// Count 0.
+    #[inline(always)]
+    fn young(&self) -> usize {
+        (self.most - self.room) as usize
+    }
+
+    fn set_young(&mut self, count: usize) {
+        self.room = self.most - count as isize;
+    }
+
     /// The counts that the thresholds are compared with.
     pub fn counts(&self) -> [u32; 3] {
-        let young = u32::try_from(self.alive[0] - self.freed_later).unwrap_or(u32::MAX);
+        let young = u32::try_from(self.young()).unwrap_or(u32::MAX);
         [young, self.collections[0], self.collections[1]]
     }
 
     /// Tracked objects alive, by generation.
     pub fn alive(&self) -> [usize; 4] {
-        self.alive
+        let [middle, old, permanent] = self.alive_later;
+        [self.young() + self.freed_later, middle, old, permanent]
     }
 
     /// Objects that survived the last full collection, and those that came to generation 2 since.
@@ -111,23 +157,30 @@ impl Pace {
     /// A tracked object was made. Whether a count has passed its threshold: the time to ask [`due`](Pace::due).
     #[inline(always)]
     pub(crate) fn made(&mut self) -> bool {
-        let alive = self.alive[0] + 1;
-        self.alive[0] = alive;
-        alive - self.freed_later > self.thresholds[0] as usize
+        self.room -= 1;
+        self.room < 0
+    }
+
+    /// A tracked object of generation 0 was freed or untracked.
+    #[inline(always)]
+    pub(crate) fn freed_young(&mut self) {
+        if self.room < self.most {
+            self.room += 1;
+        } else {
+            self.freed_later -= 1;
+        }
     }
 
     /// A tracked object of this generation was freed or untracked.
     #[inline(always)]
     pub(crate) fn freed(&mut self, generation: Generation) {
         if generation == Generation::Young {
-            let alive = self.alive[0] - 1;
-            self.alive[0] = alive;
-            if self.freed_later > alive {
-                self.freed_later = alive;
-            }
-        } else {
-            self.alive[generation.index()] -= 1;
-            self.freed_later += usize::from(self.freed_later < self.alive[0]);
+            return self.freed_young();
+        }
+        self.alive_later[generation.index() - 1] -= 1;
+        if self.room < self.most {
+            self.room += 1;
+            self.freed_later += 1;
         }
     }
 
@@ -136,24 +189,27 @@ impl Pace {
         if let Some(count) = self.collections.get_mut(oldest.index()) {
             *count = count.saturating_add(1);
         }
-        self.freed_later = self.alive[0];
+        self.freed_later += self.young();
+        self.set_young(0);
         self.collections[..oldest.index()].fill(0);
     }
 
     /// Its passes are through and found so much trash; all candidates are in the next generation now.
     pub(crate) fn promoted(&mut self, oldest: Generation, trash: usize) {
+        let young = self.alive()[0];
         self.freed_later = 0;
-        let young = core::mem::take(&mut self.alive[0]);
+        self.set_young(0);
+        let [middle, old, _] = &mut self.alive_later;
         if oldest == Generation::Young {
-            self.alive[1] += young;
+            *middle += young;
             return;
         }
-        let came = young + core::mem::take(&mut self.alive[1]);
-        self.alive[2] += came;
+        let came = young + core::mem::take(middle);
+        *old += came;
         if oldest == Generation::Middle {
             self.long_lived_pending += came - trash;
         } else {
-            (self.long_lived_total, self.long_lived_pending) = (self.alive[2] - trash, 0);
+            (self.long_lived_total, self.long_lived_pending) = (*old - trash, 0);
         }
     }
 
@@ -164,13 +220,14 @@ impl Pace {
 
     /// All objects were frozen.
     pub(crate) fn frozen(&mut self) {
-        let others: usize = self.alive[..3].iter().sum();
-        self.alive = [0, 0, 0, self.alive[3] + others];
+        self.alive_later = [0, 0, self.alive().iter().sum()];
         (self.freed_later, self.collections) = (0, [0; 2]);
+        self.set_young(0);
     }
 
     /// All frozen objects are in generation 2.
     pub(crate) fn unfrozen(&mut self) {
-        self.alive[2] += core::mem::take(&mut self.alive[3]);
+        let [_, old, permanent] = &mut self.alive_later;
+        *old += core::mem::take(permanent);
     }
 }

@@ -29,7 +29,7 @@ fn full_collections_wait_for_a_quarter_of_new_survivors_or_for_growth() {
         pace.promoted(oldest, trash);
     };
     let mut pace = Pace::default();
-    pace.thresholds = [2, 0, 0];
+    pace.set_thresholds([2, 0, 0]);
     make(&mut pace, 110);
     collect(&mut pace, Generation::Old, 10);
     (0..10).for_each(|_| pace.freed(Generation::Old));
@@ -57,15 +57,15 @@ fn full_collections_wait_for_a_quarter_of_new_survivors_or_for_growth() {
     collect(&mut pace, Generation::Young, 0);
     make(&mut pace, 3);
     assert_eq!(pace.due(0), Some(Generation::Old));
-    pace.enabled = false;
+    pace.set_enabled(false);
     assert_eq!(pace.due(usize::MAX), None);
 
     let mut small = Pace::default();
-    small.thresholds = [1, 9, 9];
+    small.set_thresholds([1, 9, 9]);
     assert!(!small.made() && small.made());
     assert_eq!(small.due(GROWTH_LEAST_BYTES), Some(Generation::Young));
     assert_eq!(small.due(GROWTH_LEAST_BYTES + 1), Some(Generation::Old));
-    small.thresholds[0] = 0;
+    small.set_thresholds([0, 9, 9]);
     assert_eq!(small.due(usize::MAX), None);
 }
 

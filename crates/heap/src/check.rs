@@ -140,8 +140,10 @@ impl Heap {
         if full {
             equal("a full pool's blocks are used", slot, pool.used.into(), pool.capacity.into())?;
         }
-        let slow_at = if full || pool.marks > 0 { ALWAYS_SLOW } else { 0 };
-        equal("slow_at says what a free must do", slot, pool.slow_at.into(), slow_at.into())?;
+        // A pool that is alone now need not know it.
+        let knows_alone = pool.slow_below == 0 && pool.slots == 1 && pool.is_alone();
+        let slow_below = if full || pool.marks > 0 { ALWAYS_SLOW } else { u16::from(!knows_alone) };
+        equal("slow_below says what a free must do", slot, pool.slow_below.into(), slow_below.into())?;
         sums.listed += usize::from(!full);
         Ok(())
     }

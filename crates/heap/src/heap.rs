@@ -121,7 +121,7 @@ impl Heap {
             (*block).next = (*pool).free;
             (*pool).free = block;
             let used = Pool::one_less(pool);
-            if used <= (*pool).slow_at {
+            if used < (*pool).slow_below {
                 self.freed_slow(pool, block);
             }
         }
@@ -145,8 +145,7 @@ impl Heap {
             (*block).next = (*pool).free;
             (*pool).free = block;
             let used = Pool::one_less(pool);
-            // An empty pool that is its class's last one stays: nothing is to do for it, and it may be so every time.
-            if used <= (*pool).slow_at && !((*pool).slow_at == 0 && (*pool).is_alone()) {
+            if used < (*pool).slow_below {
                 self.freed_slow(pool, block);
             }
         }

@@ -7,7 +7,8 @@
 //! Invariants of a pool, checked by `check.rs`:
 //! - `used + |free list| + (capacity - carved) = capacity`
 //! - `Listed` ⇔ it is in its class's list; `Full` ⇒ `used = capacity`
-//! - `slow_at = ALWAYS_SLOW` if `Full` or `marks > 0`, else 0
+//! - `slow_below = ALWAYS_SLOW` if `Full` or `marks > 0`; else 1, or 0 for a pool of one slot that is alone in its list: it stays
+//!   when it is empty, and may be so every time
 
 use core::mem::{align_of, size_of};
 
@@ -36,7 +37,7 @@ pub(crate) enum SlotKind {
 /// The descriptor of a slot.
 ///
 /// ```text
-///  0 free ───────────────── 8 next ─── 12 prev ─── 16 used  18 slow_at  20 carved  22 capacity
+///  0 free ───────────────── 8 next ─── 12 prev ─── 16 used  18 slow_below  20 carved  22 capacity
 /// 24 owner  26 marks  28 class  29 kind  30 slots  31 back ─── 32
 /// ```
 #[repr(C, align(32))]
@@ -48,8 +49,8 @@ pub(crate) struct Pool {
     pub prev: u32,
     /// Live blocks.
     pub used: u16,
-    /// A free that leaves `used <= slow_at` takes the slow path.
-    pub slow_at: u16,
+    /// A free that leaves `used < slow_below` takes the slow path.
+    pub slow_below: u16,
     /// Blocks ever linked or handed out; those beyond are untouched.
     pub carved: u16,
     /// Blocks in all.
@@ -97,7 +98,7 @@ impl Pool {
 /// No slot: ends a list.
 pub(crate) const NO_SLOT: u32 = u32::MAX;
 
-/// `slow_at` of a pool whose every free must be looked at: larger than any `used`.
+/// `slow_below` of a pool whose every free must be looked at: larger than any `used`.
 pub(crate) const ALWAYS_SLOW: u16 = u16::MAX;
 
 /// The role of a pointer to the descriptor of a slot.
@@ -115,7 +116,7 @@ static NO_POOL: NoPool = NoPool(Pool {
     next: NO_SLOT,
     prev: NO_SLOT,
     used: 0,
-    slow_at: 0,
+    slow_below: 0,
     carved: 0,
     capacity: 0,
     owner: 0,

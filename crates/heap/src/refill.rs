@@ -93,7 +93,7 @@ impl Heap {
             } else {
                 self.unlink(pool);
                 (*pool).kind = SlotKind::Full;
-                (*pool).slow_at = ALWAYS_SLOW;
+                (*pool).slow_below = ALWAYS_SLOW;
             }
         }
         true
@@ -135,7 +135,7 @@ impl Heap {
                 next: NO_SLOT,
                 prev: NO_SLOT,
                 used: 0,
-                slow_at: 0,
+                slow_below: 1,
                 carved: 0,
                 capacity: class.capacity_blocks() as u16,
                 owner: self.id,
@@ -163,6 +163,7 @@ impl Heap {
             } else {
                 (*pool).next = self.range.slot_of_pool(head) as u32;
                 (*head).prev = slot;
+                (*head).slow_below = (*head).slow_below.max(1);
             }
             self.current[class] = pool;
         }
@@ -216,7 +217,7 @@ impl Heap {
                     (*block).next = (*first).free;
                     (*first).free = block;
                     (*first).used -= 1;
-                    if (*first).used <= (*first).slow_at {
+                    if (*first).used < (*first).slow_below {
                         self.freed_slow(first, block);
                     }
                     true
@@ -238,11 +239,12 @@ impl Heap {
             if (*pool).marks > 0 && self.observer.is_some_and(|observer| observer.show_freed(block.cast())) {
                 (*pool).marks -= 1;
             }
-            (*pool).slow_at = if (*pool).marks > 0 { ALWAYS_SLOW } else { 0 };
             if (*pool).kind == SlotKind::Full {
                 (*pool).kind = SlotKind::Listed;
                 self.link(pool);
             }
+            let stays = (*pool).slots == 1 && (*pool).is_alone();
+            (*pool).slow_below = if (*pool).marks > 0 { ALWAYS_SLOW } else { u16::from(!stays) };
             if (*pool).used == 0 {
                 self.pool_emptied(pool);
             }
@@ -253,7 +255,7 @@ impl Heap {
     /// the class is likely to come soon.
     fn pool_emptied(&mut self, pool: PoolPtr) {
         // SAFETY: a listed pool of this heap.
-        let (slots, alone) = unsafe { ((*pool).slots, (*pool).prev == NO_SLOT && (*pool).next == NO_SLOT) };
+        let (slots, alone) = unsafe { ((*pool).slots, (*pool).is_alone()) };
         if slots > 1 || !alone {
             self.release_pool(pool);
         }
@@ -291,7 +293,7 @@ impl Heap {
                 (*self.range.arena(slot / SLOTS_PER_ARENA)).marked = true;
             } else {
                 (*first).marks += 1;
-                (*first).slow_at = ALWAYS_SLOW;
+                (*first).slow_below = ALWAYS_SLOW;
             }
         }
     }
@@ -397,7 +399,7 @@ impl Heap {
                     next: NO_SLOT,
                     prev: NO_SLOT,
                     used: 0,
-                    slow_at: 0,
+                    slow_below: 0,
                     carved: 0,
                     capacity: 0,
                     owner: 0,

@@ -60,7 +60,7 @@ impl Heap {
                 next: NO_SLOT,
                 prev: NO_SLOT,
                 used: 1,
-                slow_at: 0,
+                slow_below: 0,
                 carved: 1,
                 capacity: 1,
                 owner: 0,

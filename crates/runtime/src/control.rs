@@ -90,19 +90,19 @@ impl Heap {
     /// Let collections start by themselves.
     pub fn enable(&self) {
         // SAFETY: as above; borrowed for one expression.
-        unsafe { (*self.inner()).collector.pace_mut().enabled = true };
+        unsafe { (*self.inner()).collector.pace_mut().set_enabled(true) };
     }
 
     /// Collect by [`Heap::collect`] only, and when memory runs out.
     pub fn disable(&self) {
         // SAFETY: as above.
-        unsafe { (*self.inner()).collector.pace_mut().enabled = false };
+        unsafe { (*self.inner()).collector.pace_mut().set_enabled(false) };
     }
 
     /// Whether collections start by themselves, pauses apart.
     pub fn is_enabled(&self) -> bool {
         // SAFETY: as above.
-        unsafe { (*self.inner()).collector.pace().enabled }
+        unsafe { (*self.inner()).collector.pace().is_enabled() }
     }
 
     /// No collection starts by itself before the guard is dropped.
@@ -117,13 +117,13 @@ impl Heap {
     /// place: never.
     pub fn set_thresholds(&self, thresholds: [u32; 3]) {
         // SAFETY: as above.
-        unsafe { (*self.inner()).collector.pace_mut().thresholds = thresholds };
+        unsafe { (*self.inner()).collector.pace_mut().set_thresholds(thresholds) };
     }
 
     /// See [`Heap::set_thresholds`]. **700, 10, 10.**
     pub fn thresholds(&self) -> [u32; 3] {
         // SAFETY: as above.
-        unsafe { (*self.inner()).collector.pace().thresholds }
+        unsafe { (*self.inner()).collector.pace().thresholds() }
     }
 
     /// Take every tracked object out of collections' sight, for good or until [`Heap::unfreeze`]: for what a program made at
@@ -182,7 +182,7 @@ impl Heap {
         Stats {
             objects,
             tracked,
-            live_bytes: blocks.live_bytes,
+            live_bytes: blocks.live_bytes - inner.spares.bytes(),
             held_bytes: blocks.held_bytes,
             limit_bytes: inner.range().stats().limit_bytes,
             counts: inner.collector.pace().counts(),
@@ -194,7 +194,10 @@ impl Heap {
     /// Give free memory back to the system, at once. Returns the bytes given back.
     pub fn trim(&self) -> usize {
         // SAFETY: as above.
-        unsafe { (*self.inner()).blocks.trim() }
+        unsafe {
+            (*self.inner()).give_spares_back();
+            (*self.inner()).blocks.trim()
+        }
     }
 }
 
@@ -242,7 +245,7 @@ pub(crate) unsafe fn collect(inner: *mut Inner, oldest: Generation) -> Outcome {
 pub(crate) unsafe fn collect_if_due_slow(inner: *mut Inner) {
     // SAFETY: by the caller's word; borrowed for one expression each.
     unsafe {
-        if (*inner).pauses == 0 && (*inner).collector.pace().enabled {
+        if (*inner).pauses == 0 && (*inner).collector.pace().is_enabled() {
             within_collection(inner, Collector::collect_if_due);
         }
     }

@@ -5,7 +5,7 @@
 //! 2 untracked            no collection looks at it any more
 //! 3 weak references      cleared, interners' too; then their callbacks called
 //! 4 value dropped        which may free others: deeper than DEPTH they wait for the outermost, so that no list is too long
-//! 5 block freed
+//! 5 block freed          or kept for the next object of its size
 //! ```
 //! Most objects have neither finalizer nor weak references: [`release`] does the rest on one screen.
 //!
@@ -54,10 +54,17 @@ unsafe fn at_zero<T>(object: ObjectPtr, word: Word) {
     // SAFETY: the heap's state is alive as long as its objects; fields are borrowed for one expression each. The value is
     // whole and nobody's, since no handle is left and the object is not dead.
     unsafe {
-        if !word.is_plainly_gone() || core::mem::needs_drop::<T>() && (*inner).depth >= DEPTH {
+        if core::mem::needs_drop::<T>() && (*inner).depth >= DEPTH {
             return at_zero_slow(object);
         }
-        if word.is_tracked() {
+        if word == (*inner).plainly_gone {
+            if core::mem::needs_drop::<T>() {
+                object.set_word(word.with(UNTRACKED));
+            }
+            (*inner).collector.forget_young();
+        } else if !word.is_plainly_gone() {
+            return at_zero_slow(object);
+        } else if word.is_tracked() {
             leave(inner, object, word);
         }
         if core::mem::needs_drop::<T>() {
@@ -68,7 +75,9 @@ unsafe fn at_zero<T>(object: ObjectPtr, word: Word) {
             debug_assert_eq!((*inner).depth, depth + 1);
             (*inner).depth = depth;
         }
-        poison::free(&mut (*inner).blocks, object, size_of::<Object<T>>() <= SMALL_MAX_BYTES);
+        if !(*inner).spares.keep::<T>(object) {
+            poison::free(&mut (*inner).blocks, object, size_of::<Object<T>>() <= SMALL_MAX_BYTES);
+        }
         if (*inner).notes != 0 {
             freed_slow(inner);
         }

@@ -65,7 +65,7 @@ pub(crate) const DEAD: u8 = 1;
 pub(crate) const TO_FINALIZE: u8 = 2;
 /// The heap's table of weak references has an entry.
 pub(crate) const HAS_WEAK: u8 = 4;
-/// The block was freed. Debug builds look for it.
+/// The block was freed. It is kept for the next object, or this is a debug build, which looks for it.
 pub(crate) const FREED: u8 = 8;
 /// An interner's table has the object.
 pub(crate) const INTERNED: u8 = 16;
@@ -83,7 +83,7 @@ const RARE: u8 = DEAD | TO_FINALIZE | HAS_WEAK | INTERNED;
 pub(crate) const IMMORTAL: u32 = 0xc000_0000;
 
 /// The word of a header, taken apart.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(transparent)]
 pub(crate) struct Word(u64);
 
@@ -93,6 +93,12 @@ impl Word {
     pub(crate) const fn new(heap: HeapId, born: u16) -> Word {
         Word(1 | (heap.0 as u64) << HEAP_SHIFT | (born as u64) << BORN_SHIFT)
     }
+
+    /// Of no object.
+    pub(crate) const NONE: Word = Word(!0);
+
+    /// Of a block that is kept for the next object.
+    pub(crate) const SPARE: Word = Word(0).with(FREED | UNTRACKED);
 
     #[inline(always)]
     pub(crate) const fn with(self, flags: u8) -> Word {

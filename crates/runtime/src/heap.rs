@@ -1,7 +1,7 @@
 //! The heap as programs hold it. **The hot path is [`Heap::try_alloc`]**; its counterpart is `destroy::release`.
 //!
 //! ```text
-//! alloc(value): block ← the size class's free list;  header, value;  tracked: a count in the collector
+//! alloc(value): block ← the spare of its size, or the size class's free list;  header, value;  tracked: a count in the collector
 //! ```
 
 use core::fmt;
@@ -76,11 +76,14 @@ impl Heap {
         // alone, and large enough for an `Object<T>`.
         unsafe {
             let bytes = Object::<T>::BYTES;
-            let mut block = (*inner).blocks.alloc(bytes);
+            let mut block = (*inner).spares.take::<T>();
             if block.is_null() {
-                block = alloc_slow(inner, bytes);
+                block = (*inner).blocks.alloc(bytes);
                 if block.is_null() {
-                    return Err(OutOfMemory { value, bytes });
+                    block = alloc_slow(inner, bytes);
+                    if block.is_null() {
+                        return Err(OutOfMemory { value, bytes });
+                    }
                 }
             }
             let mut fresh = (*inner).fresh;
@@ -125,6 +128,7 @@ unsafe fn alloc_slow(inner: *mut Inner, bytes: usize) -> *mut u8 {
             return core::ptr::null_mut();
         }
         crate::control::collect(inner, Generation::Old);
+        (*inner).give_spares_back();
         (*inner).blocks.trim();
         // After a refusal the heap lets small blocks go a little beyond the limit, for whoever handles it. That is the
         // program, not we.
@@ -232,7 +236,7 @@ impl HeapBuilder {
         unsafe {
             let pace = (*inner).collector.pace_mut();
             if let Some(thresholds) = self.thresholds {
-                pace.thresholds = thresholds;
+                pace.set_thresholds(thresholds);
             }
             if let Some(percent) = self.growth_percent {
                 pace.growth_percent = percent;

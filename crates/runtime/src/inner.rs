@@ -31,6 +31,7 @@ use crate::intern::Interned;
 use crate::panics::Panics;
 use crate::place::Place;
 use crate::poison;
+use crate::spares::Spares;
 use crate::suspects::Suspects;
 use crate::weak::{CellPtr, WeakTable};
 
@@ -86,7 +87,11 @@ pub(crate) struct Inner {
     pub(crate) depth: u32,
     /// The word of a new object.
     pub(crate) fresh: Word,
+    /// The word of one of generation 0 whose last handle is gone, and that is nothing special; of none during a collection,
+    /// which has to be told of it.
+    pub(crate) plainly_gone: Word,
     pub(crate) era: Era,
+    pub(crate) spares: Spares,
     pub(crate) blocks: Blocks,
     pub(crate) collector: Collector,
     /// Since the last full collection that found nothing, an object became a suspect, or may be one without saying so.
@@ -140,11 +145,13 @@ impl Inner {
         let Place { range, collector, suspects, usual: usual_place } = place;
         let era = Era::FIRST;
         let inner = Box::into_raw(Box::new(Inner {
+            spares: Spares::NONE,
             blocks,
             notes: 0,
             depth: 0,
             id,
             fresh: Word::new(id, era.now()),
+            plainly_gone: Word::new(id, era.now()).less_one(),
             era,
             suspected: false,
             has_finalizers: false,
@@ -184,10 +191,15 @@ impl Inner {
         });
     }
 
+    /// Free the blocks that are kept for the next objects.
+    pub(crate) fn give_spares_back(&mut self) {
+        self.spares.give_back(&mut self.blocks);
+    }
+
     /// Objects alive.
     pub(crate) fn objects(&self) -> usize {
         if !poison::QUARANTINE {
-            return self.blocks.live_blocks();
+            return self.blocks.live_blocks() - self.spares.count();
         }
         let mut found = 0;
         self.visit_objects(|_| found += 1);

@@ -283,6 +283,7 @@ mod panics;
 mod place;
 mod poison;
 mod small_ints;
+mod spares;
 mod suspects;
 mod trace;
 mod verify;

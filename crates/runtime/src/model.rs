@@ -12,7 +12,9 @@ use heapkeeper_heap::Heap as Blocks;
 use crate::control::Phase;
 use crate::destroy;
 use crate::era::{Era, OLD};
-use crate::header::{DEAD, FROZEN, HAS_WEAK, Header, IMMORTAL, INTERNED, ObjectPtr, SUSPECT, TO_FINALIZE, UNTRACKED};
+use crate::header::{
+    DEAD, FROZEN, HAS_WEAK, Header, IMMORTAL, INTERNED, ObjectPtr, SUSPECT, TO_FINALIZE, UNTRACKED, Word,
+};
 use crate::inner::{Inner, freed_slow, settle_slow};
 use crate::panics::guard;
 use crate::poison;
@@ -165,7 +167,10 @@ unsafe impl ObjectModel for Model {
 
     fn started(&mut self, oldest: Generation) {
         // SAFETY: the state is alive and pinned.
-        unsafe { (*self.0).found_trash = false };
+        unsafe {
+            (*self.0).found_trash = false;
+            (*self.0).plainly_gone = Word::NONE;
+        }
         // SAFETY: as above.
         unsafe { crate::control::call_callbacks(self.0, Phase::Start, oldest, Outcome::default()) };
     }
@@ -259,6 +264,7 @@ unsafe impl ObjectModel for Model {
     fn finished(&mut self, oldest: Generation, outcome: Outcome) {
         // SAFETY: the state is alive and pinned.
         unsafe {
+            (*self.0).plainly_gone = (*self.0).fresh.less_one();
             if oldest == Generation::Old && !(*self.0).found_trash {
                 clear_suspects(self.0);
             }

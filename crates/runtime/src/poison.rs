@@ -29,15 +29,8 @@ unsafe extern "C" {
 /// The object lives in `blocks`, is untracked, its value is gone, and nothing refers to it.
 #[inline(always)]
 pub(crate) unsafe fn free(blocks: &mut Blocks, object: ObjectPtr, small: bool) {
-    #[cfg(debug_assertions)]
-    {
-        assert!(!object.has(FREED), "freed twice");
-        object.set(FREED | UNTRACKED);
-        // SAFETY: the value's bytes, which nobody needs any more.
-        unsafe {
-            object.value::<u8>().write_bytes(DEAD_BYTE, object.vtable().value_bytes);
-        }
-    }
+    // SAFETY: by the caller's word.
+    unsafe { fill(object) };
     #[cfg(heapkeeper_asan)]
     {
         let _ = (blocks, small);
@@ -58,6 +51,25 @@ pub(crate) unsafe fn free(blocks: &mut Blocks, object: ObjectPtr, small: bool) {
             }
         }
     }
+}
+
+/// Note that the object is gone, before its block is freed or kept: in debug builds.
+///
+/// # Safety
+/// As for [`free`].
+#[inline(always)]
+pub(crate) unsafe fn fill(object: ObjectPtr) {
+    #[cfg(debug_assertions)]
+    {
+        assert!(!object.has(FREED), "freed twice");
+        object.set(FREED | UNTRACKED);
+        // SAFETY: the value's bytes, which nobody needs any more.
+        unsafe {
+            object.value::<u8>().write_bytes(DEAD_BYTE, object.vtable().value_bytes);
+        }
+    }
+    #[cfg(not(debug_assertions))]
+    let _ = object;
 }
 
 /// The heap is about to give its memory to others.

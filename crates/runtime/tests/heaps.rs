@@ -54,6 +54,64 @@ fn references_across_heaps_keep_and_free_but_are_not_collected() {
     });
 }
 
+/// The block of the object that went last is the next one's. To all who ask it is free.
+#[test]
+fn a_spare_block_is_no_object() {
+    on_heap(|heap| {
+        let dropped = Dropped::default();
+        let kept = dropped.node(heap, 0);
+        let before = heap.stats();
+        let place = Gc::as_ptr(&dropped.node(heap, 1));
+        let after = heap.stats();
+        assert_eq!((after.objects, after.live_bytes, after.counts), (before.objects, before.live_bytes, before.counts));
+        assert_eq!((heap.objects(None).len(), heap.verify()), (1, vec![]));
+        heap.check().unwrap();
+        if !cfg!(heapkeeper_asan) {
+            assert_eq!(Gc::as_ptr(&dropped.node(heap, 2)), place);
+        }
+        for generation in [Generation::Young, Generation::Old] {
+            let _ = dropped.node(heap, 3);
+            assert_eq!(heap.collect(generation).unreachable(), 0);
+        }
+        heap.trim();
+        assert_eq!((heap.stats().objects, heap.stats().live_bytes), (before.objects, before.live_bytes));
+        heap.check().unwrap();
+        drop(kept);
+        assert_eq!(dropped.take(), [1, 2, 3, 3, 0]);
+    });
+}
+
+/// Objects of generation 0 that go lower its count, also those that went through a collection's callbacks; the count never
+/// falls below 0, and settings leave it alone.
+#[test]
+fn counts_of_the_young() {
+    on_heap(|heap| {
+        heap.collect(Generation::Old);
+        let young = |heap: &Heap| (heap.stats().counts[0], heap.stats().tracked[0]);
+        let dropped = Dropped::default();
+        let nodes: Vec<_> = (0..5).map(|i| dropped.node(heap, i)).collect();
+        assert_eq!(young(heap), (5, 5));
+        heap.disable();
+        heap.set_thresholds([3, 1, 1]);
+        assert_eq!(young(heap), (5, 5));
+        drop(dropped.node(heap, 5));
+        assert_eq!(young(heap), (5, 5));
+        heap.collect(Generation::Young);
+        assert_eq!(young(heap), (0, 0));
+        let newer = dropped.node(heap, 6);
+        heap.enable();
+        assert_eq!(young(heap), (1, 1));
+        drop(nodes);
+        assert_eq!(young(heap), (0, 1));
+        let newest = dropped.node(heap, 7);
+        assert_eq!(young(heap), (1, 2));
+        drop(newer);
+        drop(newest);
+        assert_eq!(young(heap), (0, 0));
+        heap.check().unwrap();
+    });
+}
+
 #[test]
 fn drops_that_go_back_and_forth_between_heaps() {
     on_heap(|left| {

@@ -179,7 +179,8 @@ impl Store for Blocks {
     }
 
     fn set_thresholds(&mut self, thresholds: [u32; 3], enabled: bool) {
-        (self.collector.pace_mut().thresholds, self.collector.pace_mut().enabled) = (thresholds, enabled);
+        self.collector.pace_mut().set_thresholds(thresholds);
+        self.collector.pace_mut().set_enabled(enabled);
     }
 
     fn collect(world: &mut World<Self>, oldest: Generation) -> Outcome {
