@@ -61,7 +61,8 @@ fn a_spare_block_is_no_object() {
         let dropped = Dropped::default();
         let kept = dropped.node(heap, 0);
         // The sanitizer's freed blocks stay allocated.
-        let live = |heap: &Heap| (heap.stats().objects, if cfg!(heapkeeper_asan) { 0 } else { heap.stats().live_bytes });
+        let live =
+            |heap: &Heap| (heap.stats().objects, if cfg!(heapkeeper_asan) { 0 } else { heap.stats().live_bytes });
         let (before, counts) = (live(heap), heap.stats().counts);
         let place = Gc::as_ptr(&dropped.node(heap, 1));
         assert_eq!((live(heap), heap.stats().counts), (before, counts));
