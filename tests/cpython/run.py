@@ -312,7 +312,7 @@ def run_black(interpreter: Interpreter, options: argparse.Namespace, sources: st
         requirements=black_stdlib.REQUIREMENTS,
     )
     files = black_stdlib.files(black_stdlib.library_of(python), tests=False)
-    print(f"{interpreter.version}: black over {len(files)} files of the standard library, on both sides: minutes", flush=True)
+    print(f"{interpreter.version}: black over {len(files)} files of the standard library: minutes", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         compared = black_stdlib.compare(python, files, options.jobs, Path(folder), gc_setting(options.gc))
         found = asdict(compared) | {"sources": sources}
