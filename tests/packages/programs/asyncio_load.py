@@ -10,6 +10,7 @@ import sys
 import time
 
 import proof
+import rest
 
 CLIENTS = 20
 ROUNDS = 3
@@ -133,7 +134,7 @@ async def main():
             print("right answers", right, "of", CLIENTS * REQUESTS_A_ROUND)
         gc.collect()
         blocks.append(sys.getallocatedblocks())
-    print("memory at rest", blocks[-1] - blocks[1] < 3000)
+    print("memory at rest", rest.blocks() - blocks[1] < 3000)
     server.close()
     await server.wait_closed()
     proof.leave()
