@@ -218,6 +218,34 @@ def test_limit_set_moved_and_lifted_by_the_program(run):
     assert answer.stdout == "300\nTrue True 300\nNone 300 20\n"
 
 
+def test_a_collection_that_comes_to_the_limit_goes_on(run):
+    """What goes wrong in one is only printed: nobody could handle it."""
+    answer = run("""
+        import gc
+        hoard = None
+
+        def fill(phase, info):
+            global hoard
+            for _ in range(2000):
+                hoard = (hoard,)
+
+        held = [bytes(1_000_000) for _ in range(20)]
+        gc.collect()
+        heapkeeper.limit(heapkeeper.status()["heap"]["held_bytes"])
+        gc.callbacks.append(fill)
+        gc.collect()
+        gc.callbacks.clear()
+        length = 0
+        while hoard:
+            length, hoard = length + 1, hoard[0]
+        try:
+            held.append(bytes(1_000_000))
+        except MemoryError:
+            print(length, "refused")
+    """)
+    assert answer.stdout == "4000 refused\n"
+
+
 def test_exceptions_at_the_limit_keep_their_tracebacks(run):
     """Raising, formatting and logging go on while the heap is full to the last block."""
     answer = run(

@@ -45,8 +45,8 @@ const MIN_RESERVE_BYTES: usize = 8 * ARENA_BYTES;
 const MAX_RESERVE_BYTES: usize = (1 << 31) * SLOT_BYTES;
 
 /// Beyond the limit, or beyond what is held where that is more (the limit was set lower), small blocks may take this much more
-/// once a request has been refused, so that whoever handles the refusal can: **1 MiB**, or a sixteenth of the limit where
-/// that is less.
+/// once a request has been refused, so that whoever handles the refusal can, or when the [`LimitHandler`] says so: **1 MiB**, or
+/// a sixteenth of the limit where that is less.
 const GRACE_MAX_BYTES: usize = 1 << 20;
 
 /// When arenas ask for huge pages.
@@ -465,11 +465,17 @@ impl Range {
         // SAFETY: the owner set the function together with its context.
         let retry = handler.is_some_and(|h| unsafe { (h.at_limit)(h.context, needed_bytes) });
         if !retry {
-            let end = grace_end(self.limit.load(Relaxed), self.held.load(Relaxed));
             // One that is open already stays where it is.
-            let _ = self.grace_end.compare_exchange(0, end, Relaxed, Relaxed);
+            let _ = self.open_grace();
         }
         retry
+    }
+
+    /// Let small blocks draw on the grace without a refusal: for a [`LimitHandler`] that knows that nobody could handle it.
+    /// False if they may already.
+    pub fn open_grace(&self) -> bool {
+        let end = grace_end(self.limit.load(Relaxed), self.held.load(Relaxed));
+        self.grace_end.compare_exchange(0, end, Relaxed, Relaxed).is_ok()
     }
 
     /// Whether memory kept for reuse would carry the process past the limit.

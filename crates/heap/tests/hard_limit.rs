@@ -78,6 +78,28 @@ fn below_what_is_held_there_is_the_grace_all_the_same() {
     unsafe { range.release() };
 }
 
+/// For those who could not handle a refusal: the handler opens the grace, once.
+#[test]
+fn a_handler_may_open_the_grace() {
+    unsafe fn open(context: *mut c_void, _: usize) -> bool {
+        // SAFETY: the context is the range.
+        unsafe { &*context.cast::<Range>() }.open_grace()
+    }
+    let (range, mut heap) = heap_with_limit(None);
+    range.set_limit(LIMIT, Some(LimitHandler { context: (&raw const *range).cast_mut().cast(), at_limit: open }));
+    let small = fill(&mut heap, 64);
+    let more = range.stats().held_bytes - LIMIT;
+    assert!((MIB - SLOT_BYTES..=MIB).contains(&more), "{more} bytes beyond the limit");
+    free_all(&mut heap, &small);
+    let large = fill(&mut heap, 100_000);
+    assert!(range.stats().held_bytes <= LIMIT, "not for large ones");
+    free_all(&mut heap, &large);
+    heap.check().unwrap();
+    drop(heap);
+    // SAFETY: the only heap is gone.
+    unsafe { range.release() };
+}
+
 #[test]
 fn after_a_refusal_small_blocks_may_use_the_grace() {
     let (range, mut heap) = heap_with_limit(None);

@@ -19,9 +19,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use heapkeeper_analysis::report::size;
-use heapkeeper_heap::{LimitHandler, RangeStats};
+use heapkeeper_heap::{LimitHandler, Range, RangeStats};
 
-use crate::{capture, hosts, standard_error};
+use crate::{capture, collect, hosts, standard_error};
 
 /// How often the thread looks.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -123,6 +123,11 @@ pub fn limit_handler() -> LimitHandler {
     /// # Safety
     /// None.
     unsafe fn at_limit(_: *mut c_void, _: usize) -> bool {
+        // CPython only prints what goes wrong in a collection, such as our callback's arguments not being made: no code of
+        // the program's would see the refusal.
+        if collect::is_collecting() && hosts::range().is_some_and(Range::open_grace) {
+            return true;
+        }
         refused(LIMIT);
         false
     }

@@ -47,7 +47,7 @@ use state::{CollectorState, OLD};
 use verify::Verification;
 
 pub use full::{after_fork_in_parent, before_fork};
-pub use seat::{status, take};
+pub use seat::{is_collecting, status, take};
 
 /// Who finds the trash of full collections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -185,6 +185,23 @@ unsafe extern "C" fn leave(capsule: *mut PyObject) {
     }
 }
 
+/// Whether a collection is running in the interpreter whose GIL the calling thread holds, and in which we have a seat. False
+/// for a thread without one. May be called while CPython allocates.
+pub fn is_collecting() -> bool {
+    let thread = frames::current_thread_state(frames::Domain::Raw);
+    if thread.is_null() {
+        return false;
+    }
+    // SAFETY: the calling thread's own state; seats are taken off the list before they go.
+    unsafe {
+        let interpreter = ffi::PyThreadState_GetInterpreter(thread);
+        let state = |seat: &SeatPtr| (*seat.0).state;
+        SEATS.try_lock().is_ok_and(|seats| {
+            seats.iter().map(state).any(|state| state.interpreter() == interpreter && state.is_collecting())
+        })
+    }
+}
+
 /// In the child of a fork. Nothing is touched where the thread that forked has no interpreter's GIL: then C code forked, whose
 /// child runs no Python, and the interpreter may be in the middle of anything.
 pub fn after_fork() {

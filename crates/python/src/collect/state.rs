@@ -92,6 +92,11 @@ impl CollectorState {
         unsafe { self.field::<c_int>(Layout::get().gc_debug).read() }
     }
 
+    pub fn is_collecting(self) -> bool {
+        // SAFETY: see the struct.
+        unsafe { self.field::<c_int>(Layout::get().gc_collecting).read() != 0 }
+    }
+
     /// No collection is running: for the child of a fork, whose collecting thread is gone.
     pub fn end_collecting(self) {
         // SAFETY: see the struct.
