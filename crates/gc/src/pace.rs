@@ -99,11 +99,14 @@ impl Pace {
         self.renew_room();
     }
 
+    fn starts_by_itself(&self) -> bool {
+        self.enabled && self.thresholds[0] > 0
+    }
+
     /// The settings have changed; the count has not.
     fn renew_room(&mut self) {
         let young = self.young();
-        let starts = self.enabled && self.thresholds[0] > 0;
-        self.most = if starts { self.thresholds[0] as isize } else { isize::MAX };
+        self.most = if self.starts_by_itself() { self.thresholds[0] as isize } else { isize::MAX };
         self.set_young(young);
     }
 
@@ -138,7 +141,7 @@ impl Pace {
     pub fn due(&self, held_bytes: usize) -> Option<Generation> {
         let counts = self.counts();
         let over = |g: Generation| counts[g.index()] > self.thresholds[g.index()];
-        if !self.enabled || self.thresholds[0] == 0 || !over(Generation::Young) {
+        if !self.starts_by_itself() || !over(Generation::Young) {
             return None;
         }
         if self.has_grown(held_bytes) || over(Generation::Old) && self.long_lived_pending >= self.long_lived_total / 4 {

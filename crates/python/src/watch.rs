@@ -4,7 +4,7 @@
 //! thread:  every 100 ms  held bytes past the size?  ─┐
 //! hook:    no memory ─ flag, wake, wait ≤ 1 s ───────┴→ thread: a mark and a tick in the capture, or a new capture ─ flag
 //! ```
-//! The hook allocates nothing and takes no lock: it changes one word, wakes the thread and waits on the word. To wait there is
+//! The hook allocates nothing and waits for no lock: it changes one word, wakes the thread and waits on the word. To wait there is
 //! safe, as nobody who writes captures needs what the hook may hold: the GIL, the raw domain's lock, that of an interpreter's own
 //! counts. Were it otherwise, the wait would end after a second.
 //!

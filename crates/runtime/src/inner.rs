@@ -87,8 +87,8 @@ pub(crate) struct Inner {
     pub(crate) depth: u32,
     /// The word of a new object.
     pub(crate) fresh: Word,
-    /// The word of one of generation 0 whose last handle is gone, and that is nothing special; of none during a collection,
-    /// which has to be told of it.
+    /// The word of an object of generation 0 whose last handle is gone, and that is nothing special. During a collection, which
+    /// has to be told of each that goes, no object's.
     pub(crate) plainly_gone: Word,
     pub(crate) era: Era,
     pub(crate) spares: Spares,

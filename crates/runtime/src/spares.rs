@@ -4,31 +4,33 @@
 //! Invariant: a spare block is allocated in the heap, and its header's word is [`Word::SPARE`].
 
 use heapkeeper_gc::MIN_OBJECT_BYTES;
-use heapkeeper_heap::{Heap as Blocks, SMALL_MAX_BYTES};
+use heapkeeper_heap::{Heap as Blocks, SMALL_MAX_BYTES, SizeClass};
 
 use crate::header::{Object, ObjectPtr, Word};
 use crate::poison;
 
-/// Sizes that are told apart: steps of 16 bytes.
-const STEP_BYTES: usize = 16;
-const SIZES: usize = SMALL_MAX_BYTES / STEP_BYTES;
+/// The small size classes. Larger ones have no spares.
+const CLASSES: usize = SizeClass::of(SMALL_MAX_BYTES).unwrap().index() + 1;
 
-pub(crate) struct Spares([*mut u8; SIZES]);
+/// By size class; null where there is none.
+pub(crate) struct Spares([*mut u8; CLASSES]);
 
-/// The size of objects with such a value; `SIZES` for large ones, which have no spares.
-const fn size_of_object<T>() -> usize {
+/// The index of the size class of objects with such a value; beyond the table for those that have no spares.
+const fn class_of<T>() -> usize {
     let bytes = size_of::<Object<T>>();
-    let bytes = if bytes < MIN_OBJECT_BYTES { MIN_OBJECT_BYTES } else { bytes };
-    if bytes > SMALL_MAX_BYTES || poison::QUARANTINE { SIZES } else { (bytes - 1) / STEP_BYTES }
+    match SizeClass::of(if bytes < MIN_OBJECT_BYTES { MIN_OBJECT_BYTES } else { bytes }) {
+        Some(class) if !poison::QUARANTINE => class.index(),
+        _ => CLASSES,
+    }
 }
 
 impl Spares {
-    pub(crate) const NONE: Spares = Spares([core::ptr::null_mut(); SIZES]);
+    pub(crate) const NONE: Spares = Spares([core::ptr::null_mut(); CLASSES]);
 
     /// A block for an object with such a value. Null if there is none to spare.
     #[inline(always)]
     pub(crate) fn take<T>(&mut self) -> *mut u8 {
-        match self.0.get_mut(const { size_of_object::<T>() }) {
+        match self.0.get_mut(const { class_of::<T>() }) {
             Some(spare) => core::mem::replace(spare, core::ptr::null_mut()),
             None => core::ptr::null_mut(),
         }
@@ -40,7 +42,7 @@ impl Spares {
     /// As for [`poison::free`].
     #[inline(always)]
     pub(crate) unsafe fn keep<T>(&mut self, object: ObjectPtr) -> bool {
-        match self.0.get_mut(const { size_of_object::<T>() }) {
+        match self.0.get_mut(const { class_of::<T>() }) {
             Some(spare) if spare.is_null() => {
                 // SAFETY: by the caller's word.
                 unsafe { poison::fill(object) };
@@ -70,7 +72,7 @@ impl Spares {
 
     /// Bytes of their blocks.
     pub(crate) fn bytes(&self) -> usize {
-        let bytes = |(i, spare): (usize, &*mut u8)| if spare.is_null() { 0 } else { (i + 1) * STEP_BYTES };
-        self.0.iter().enumerate().map(bytes).sum()
+        let classes = (0..CLASSES).filter(|class| !self.0[*class].is_null());
+        classes.filter_map(SizeClass::from_index).map(SizeClass::block_bytes).sum()
     }
 }
