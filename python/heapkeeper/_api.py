@@ -9,8 +9,8 @@ def install(*, profile="sample", sample_bytes=512 * 1024, max_heap=None, seed=No
 
     profile: **"sample"**, "exact" (every allocation is counted) or "off". sample_bytes: mean distance between two samples, **512 KiB**. max_heap: hard limit,
     **none**. Both are bytes, or a size such as "64M". seed: makes the sampler repeatable; **random**. gc: who does this
-    interpreter's full collections of cycles: "heapkeeper", "cpython", or "verify": CPython, compared with ours. Another call
-    may change that. **"heapkeeper"**, or what was said last.
+    interpreter's full collections of cycles: "heapkeeper"; "background": the same, but a forked child searches large heaps;
+    "cpython"; or "verify": CPython, compared with ours. Another call may change that. **"heapkeeper"**, or what was said last.
     """
     from heapkeeper import _settings
 

@@ -32,8 +32,9 @@ options:
                     every allocation, with whole stacks; off: neither
   --sample-bytes N  mean distance between two samples: smaller sees more, costs more    (default: 512K)
   --allocator NAME  heapkeeper, or cpython to compare with                              (default: heapkeeper)
-  --gc MODE         who does full collections of cycles: heapkeeper, cpython, or     (default: heapkeeper)
-                    verify: CPython, and one line where ours differs
+  --gc MODE         who does full collections of cycles: heapkeeper; background:     (default: heapkeeper)
+                    the same, but a forked child searches large heaps while the program runs on; cpython;
+                    or verify: CPython, and one line where ours differs
   -o, --output FILE write a capture, for `heapkeeper report`; %p in the name is the pid. Python processes that
                     the program starts write one each, with their pid in the name.       (default: none)
   -f, --force       overwrite FILE

@@ -5,7 +5,7 @@
                | "sample-bytes=" SIZE               mean distance between samples, default 512K
                | "max-heap=" SIZE                   hard limit, 8M at least, default none
                | "allocator=" ("heapkeeper" | "cpython")
-               | "gc=" ("heapkeeper" | "cpython" | "verify")   who does full collections, default heapkeeper
+               | "gc=" ("heapkeeper" | "background" | "cpython" | "verify")   who does full collections, default heapkeeper
                | "report" | "report=" PID           report at exit: in every process, or in that one
                | "json"                             the report as one JSON object
                | "seed=" N                          of the sampler, default random
@@ -25,7 +25,7 @@ from heapkeeper._errors import SettingsError
 
 PROFILES = ("sample", "exact", "off")
 ALLOCATORS = ("heapkeeper", "cpython")
-COLLECTORS = ("heapkeeper", "cpython", "verify")
+COLLECTORS = ("heapkeeper", "background", "cpython", "verify")
 ON_LIMIT = ("capture",)
 DEFAULT_SAMPLE_BYTES = 512 * 1024
 EXACT_SAMPLE_BYTES = 64 * 1024

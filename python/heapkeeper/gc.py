@@ -13,7 +13,9 @@ __all__ = ["mode", "paused", "stats"]
 
 
 def mode():
-    """Who does full collections: "cpython", "heapkeeper", or "verify" for ours, compared with CPython's."""
+    """Who does full collections: "cpython", "heapkeeper", "background" for ours in a child process, or "verify" for ours,
+    compared with CPython's.
+    """
     return stats()["mode"]
 
 
@@ -40,6 +42,9 @@ def stats():
 
     frozen: objects that gc.freeze() took out of collections. enabled: gc.isenabled(). counts: gc.get_count(). thresholds:
     gc.get_threshold(). long_lived: survivors of the last full collection; 0 before the first, and where nobody knows.
+    background: None but in that mode; started: child processes that were to search; finished: those that were done before the
+    program asked for a collection or the next one was due; start_s: how long the program stood still for their start;
+    search_s: how long those that were done searched, while the program ran on.
     verified: None but in mode "verify"; collections: how many were compared; differences: how many of them found
     something else than CPython's, the first of which ended ours.
     """
@@ -69,6 +74,7 @@ def _known_to_python():
         "counts": list(gc.get_count()),
         "thresholds": list(gc.get_threshold()),
         "long_lived": 0,
+        "background": None,
         "verified": None,
     }
 

@@ -72,7 +72,12 @@ def test_grammar():
     assert (settings.gc, settings.seed, settings.log) == ("verify", 3, "/a b/c=d")
     assert parse("report").report == _settings.EVERY_PROCESS
     assert parse("1").report is None
-    assert [parse(f"gc={name}").gc for name in _settings.COLLECTORS] == ["heapkeeper", "cpython", "verify"]
+    assert [parse(f"gc={name}").gc for name in _settings.COLLECTORS] == [
+        "heapkeeper",
+        "background",
+        "cpython",
+        "verify",
+    ]
     assert parse("1").gc is None
     assert [parse(f"profile={name}").profile for name in _settings.PROFILES] == ["sample", "exact", "off"]
     assert parse("profile=exact,output=/path/%p.hk,max-heap=2G").output == "/path/%p.hk"

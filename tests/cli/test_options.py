@@ -27,7 +27,10 @@ from processes import COMMAND
         (["run", "--sample-bytes", "0", "app.py"], "above 0"),
         (["run", "--profile", "exactly", "app.py"], "--profile: 'exactly' is not one of sample, exact, off"),
         (["run", "--allocator", "glibc", "app.py"], "--allocator: 'glibc' is not one of heapkeeper, cpython"),
-        (["run", "--gc", "generational", "app.py"], "--gc: 'generational' is not one of heapkeeper, cpython, verify"),
+        (
+            ["run", "--gc", "generational", "app.py"],
+            "--gc: 'generational' is not one of heapkeeper, background, cpython, verify",
+        ),
         (["run", "--maxheap", "64M", "app.py"], "unknown option --maxheap"),
         (["run", "--max", "64M", "app.py"], "unknown option --max"),
         (["run", "-x", "app.py"], "unknown option -x"),

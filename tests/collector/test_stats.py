@@ -19,10 +19,12 @@ FIELDS = {
     "counts",
     "thresholds",
     "long_lived",
+    "background",
     "verified",
 }
 GENERATION_FIELDS = {"collections", "examined", "collected", "uncollectable", "pauses"}
 PHASE_FIELDS = {"walk_s", "roots_s", "count_s", "mark_s", "order_s", "untrack_s", "dispose_s"}
+BACKGROUND_FIELDS = {"started", "finished", "start_s", "search_s"}
 PAUSE_FIELDS = {"count", "total_s", "longest_s", "p50_s", "p99_s", "buckets"}
 
 
@@ -38,12 +40,14 @@ def inside(driver, variable, code, complains=False):
     return json.loads(outcome.stdout)
 
 
-@pytest.mark.parametrize("variable", ["off", "1", "gc=heapkeeper", "gc=verify"])
+@pytest.mark.parametrize("variable", ["off", "1", "gc=heapkeeper", "gc=background", "gc=verify"])
 def test_stats_have_all_fields(driver, variable):
     stats = inside(driver, variable, "print(json.dumps(ours.stats()))")
     assert stats.keys() == FIELDS
     assert [generation.keys() for generation in stats["generations"]] == [GENERATION_FIELDS] * 3
     assert stats["phases"].keys() == PHASE_FIELDS
+    if variable == "gc=background":
+        assert stats["background"].keys() == BACKGROUND_FIELDS
     for generation in stats["generations"]:
         assert generation["pauses"] is None or generation["pauses"].keys() == PAUSE_FIELDS
 
@@ -51,7 +55,7 @@ def test_stats_have_all_fields(driver, variable):
 def test_every_field_is_documented():
     words = set(heapkeeper.gc.stats.__doc__.replace(",", " ").replace(":", " ").replace(";", " ").split())
     documented = {word.rstrip(".") for word in words}
-    assert FIELDS | GENERATION_FIELDS | PHASE_FIELDS | PAUSE_FIELDS <= documented
+    assert FIELDS | GENERATION_FIELDS | PHASE_FIELDS | PAUSE_FIELDS | BACKGROUND_FIELDS <= documented
     assert {"type_name", "objects", "site", "differences"} <= documented
 
 

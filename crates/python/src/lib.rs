@@ -9,6 +9,7 @@
 //! image.rs       the interpreter's image, whose tables imports.rs writes
 //! numpy.rs       the data of NumPy's arrays, through NumPy's own handler (NEP 49)
 //! fork.rs        locks held across fork
+//! child.rs       a child that only looks at the memory, and the library's allocator, of which it has its own part
 //! profile/       the sampler's observer and what it found; frames.rs reads the Python stack
 //! layout.rs      facts of the interpreter built for, checked against the one found; versions/ has a file for each
 //! collect/       full collections by our own search, in the place of CPython's callbacks
@@ -33,6 +34,7 @@
 mod answers;
 mod capture;
 mod capturing;
+mod child;
 mod collect;
 mod counting;
 mod descriptor;

@@ -27,7 +27,7 @@ pub unsafe extern "C" fn PyInit__native() -> *mut PyObject {
         method(c"status_json", py_status_json, c"status_json(program)\n--\n\nThe state of this process, as JSON."),
         method(c"report", py_report, c"report(program, columns, color)\n--\n\nThe report at exit, as text."),
         method(c"where", py_where, c"where(obj)\n--\n\nWhere an object lives, as a dict."),
-        method(c"gc_install", py_gc_install, c"gc_install(mode)\n--\n\nHave full collections of this interpreter done (\"heapkeeper\"), checked (\"verify\") or left alone (\"cpython\") by our collector. Returns None, or in one line why CPython's stays."),
+        method(c"gc_install", py_gc_install, c"gc_install(mode)\n--\n\nHave full collections of this interpreter done (\"heapkeeper\", or \"background\" where a child searches), checked (\"verify\") or left alone (\"cpython\") by our collector. Returns None, or in one line why CPython's stays."),
         method(c"limit", py_limit, c"limit(bytes)\n--\n\nSet the hard limit; 0 for none."),
         method(c"trim", py_trim, c"trim()\n--\n\nGive free memory back to the OS. Returns the bytes given back."),
         method(c"exact_start", counting::py_start, c"exact_start(max_frames)\n--\n\nCount every allocation from now on, with stacks of so many innermost frames; 0 for whole stacks with recursion folded. Returns None, or in one line why not."),
@@ -300,6 +300,7 @@ native! {
         };
         let mode = match mode.as_str() {
             "heapkeeper" => collect::Mode::Heapkeeper,
+            "background" => collect::Mode::Background,
             "verify" => collect::Mode::Verify,
             _ => collect::Mode::Cpython,
         };

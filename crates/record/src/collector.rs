@@ -7,7 +7,8 @@ use crate::Site;
 /// The collector of the interpreter that was asked.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct CollectorStatus {
-    /// Who does full collections: `cpython`, `heapkeeper`, or `verify` for ours, compared with CPython's.
+    /// Who does full collections: `cpython`, `heapkeeper`, `background` for ours in a child process, or `verify` for ours,
+    /// compared with CPython's.
     pub mode: String,
     /// Why CPython's collector is at work though ours was asked for, in one line.
     pub reason: Option<String>,
@@ -30,6 +31,8 @@ pub struct CollectorStatus {
     pub thresholds: [i64; 3],
     /// Objects that survived the last full collection; 0 before the first, and where nobody knows.
     pub long_lived: u64,
+    /// What `background` did beside the program; absent in the other modes.
+    pub background: Option<BackgroundStatus>,
     /// What `verify` compared; absent in the other modes.
     pub verified: Option<VerifyStatus>,
 }
@@ -94,6 +97,19 @@ pub struct CycleType {
     pub objects: u64,
     /// The call site that made most of those that were sampled; absent where none was. Its figures are of the objects found.
     pub site: Option<Site>,
+}
+
+/// Searches of a child process, while the program ran on.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct BackgroundStatus {
+    /// Children started.
+    pub started: u64,
+    /// Those that were done before the program asked for a collection or the next one was due.
+    pub finished: u64,
+    /// How long the program stood still for their start, in seconds.
+    pub start_s: f64,
+    /// How long those that were done searched, in seconds.
+    pub search_s: f64,
 }
 
 /// What `verify` compared.

@@ -7,5 +7,7 @@ pub mod capture;
 mod collector;
 mod status;
 
-pub use collector::{CollectorStatus, CycleType, GenerationStatus, PauseStatus, PhaseStatus, VerifyStatus};
+pub use collector::{
+    BackgroundStatus, CollectorStatus, CycleType, GenerationStatus, PauseStatus, PhaseStatus, VerifyStatus,
+};
 pub use status::{AllocatorStatus, ClassStatus, Frame, HeapStatus, ProcessStatus, ProfileStatus, Site, Status};

@@ -27,8 +27,9 @@ use heapkeeper_heap::Lock;
 use heapkeeper_profile::{Estimate, SiteId};
 use pyo3_ffi::{self as ffi, PyObject};
 
+use crate::child::Child;
 use crate::collect::graph::{ObjectPtr, Objects, untrack_if_plain};
-use crate::collect::list::{Header, HeaderPtr, WALKERS};
+use crate::collect::list::{FLAGS, HEADER_BYTES, Header, HeaderPtr, WALKERS};
 use crate::collect::milestones::Milestones;
 use crate::collect::order;
 use crate::collect::state::{CollectorState, OLD};
@@ -154,6 +155,19 @@ fn with_search<R>(
     after_roots: impl FnOnce(&Search<'_>) -> bool,
     work: impl FnOnce(&mut Search<'_>, Walked, &mut Found) -> R,
 ) -> Option<R> {
+    with_tables(|tables, held_bytes| {
+        // For objects elsewhere; longer-lived than the search.
+        let mut memory = Box::default();
+        let mut search = tables.search(held_bytes, Outside::NONE);
+        let result = search_with(state, milestones, &mut search, &mut memory, found, after_roots, work);
+        let (has_counted, deepest) = search.used();
+        tables.end_search(has_counted, deepest);
+        result
+    })?
+}
+
+/// Run `work` on the tables, for a heap that holds so many bytes. `None` if there is no address space for them.
+fn with_tables<R>(work: impl FnOnce(&mut Tables, usize) -> R) -> Option<R> {
     let range = hosts::range()?;
     LOCK.with(|| {
         // SAFETY: under the lock.
@@ -161,14 +175,7 @@ fn with_search<R>(
         if tables.is_none() {
             *tables = Tables::reserve(range);
         }
-        let tables = tables.as_mut()?;
-        // For objects elsewhere; longer-lived than the search.
-        let mut memory = Box::default();
-        let mut search = tables.search(range.stats().held_bytes, Outside::NONE);
-        let result = search_with(state, milestones, &mut search, &mut memory, found, after_roots, work);
-        let (has_counted, deepest) = search.used();
-        tables.end_search(has_counted, deepest);
-        result
+        Some(work(tables.as_mut()?, range.stats().held_bytes))
     })
 }
 
@@ -347,7 +354,7 @@ pub fn hide_survivors(
         |_| !expects_trash,
         |search, walked, found| {
             let mut clock = Clock::start();
-            let untracked = untrack_plain(search, &walked);
+            let untracked = untrack_plain(search, &walked, |_| {});
             clock.lap(&mut found.phases.untrack);
             let mut trash = Header::new();
             let trash = HeaderPtr(&raw mut trash);
@@ -360,7 +367,8 @@ pub fn hide_survivors(
                 JOINED[1..].iter().for_each(|generation| joined.take_all(state.head(*generation)));
                 found.suspects = search.unreached();
                 found.survivors = search.candidates() - untracked - found.suspects;
-                note_types(search, &mut found.types);
+                let visit_suspects = |visit: &mut dyn FnMut(*mut u8)| search.for_each_unreached(visit);
+                note_types(visit_suspects, |address| search.is_unreached(address), &mut found.types);
                 if found.survivors < found.suspects {
                     milestones.take_up();
                     take_survivors(search, hidden);
@@ -412,24 +420,176 @@ pub fn visit_trash(
     .is_some()
 }
 
-/// Stop tracking what need not be tracked: tuples first, as CPython does, then dicts, which may hold such tuples. Returns how
-/// many these were.
+/// Start a child that searches the heap as it is now. It visits the trash in the order in which CPython would meet it, then what
+/// need not be tracked, and last of all hands over what it found; if anything is in its way, it does not come to that.
+pub fn search_in_child(
+    state: CollectorState,
+    milestones: &Milestones,
+    mut trash: impl FnMut(*mut PyObject),
+    plain: impl FnMut(*mut PyObject),
+    done: impl FnOnce(&Found),
+) -> std::io::Result<Child> {
+    let started = with_tables(|tables, held_bytes| {
+        let search_alone = || {
+            let mut found = Found::default();
+            let mut memory = Box::default();
+            let mut search = tables.search(held_bytes, Outside::NONE);
+            search_with(
+                state,
+                milestones,
+                &mut search,
+                &mut memory,
+                &mut found,
+                |_| true,
+                |search, walked, found| {
+                    found.suspects = search.unreached();
+                    let untracked = untrack_plain(search, &walked, plain);
+                    found.survivors = search.candidates() - untracked - found.suspects;
+                    for generation in JOINED {
+                        // SAFETY: the lists were canonical at the moment that the child began, and the GIL was held.
+                        unsafe {
+                            state.head(generation).for_each(|header| {
+                                if search.is_unreached(header.object().cast()) {
+                                    trash(header.object());
+                                }
+                            });
+                        }
+                    }
+                    done(found);
+                },
+            );
+        };
+        // SAFETY: the search takes no lock; what `tp_traverse` functions do is theirs to say, and they have no more to do
+        // than to name references. The tables are ready, their lock is held by this thread.
+        unsafe { Child::start(search_alone) }
+    });
+    started.unwrap_or_else(|| Err(std::io::ErrorKind::OutOfMemory.into()))
+}
+
+/// Leave CPython the young generations alone.
+pub fn hide_old(state: CollectorState, survivors: &Survivors) {
+    // SAFETY: the GIL is held; two different lists.
+    unsafe { survivors.head().take_all(state.head(OLD)) };
+}
+
+/// Leave CPython the trash alone that a child found, and hide all else from it. Returns what the collection is about, and how
+/// many of the trash are no tracked objects any more.
+pub fn hide_all_but(
+    state: CollectorState,
+    survivors: &Survivors,
+    trash: impl Iterator<Item = usize>,
+) -> (Found, usize) {
+    let mut found = Found { is_counted: true, ..Found::default() };
+    let mut clock = Clock::start();
+    let (hidden, old) = (survivors.head(), state.head(OLD));
+    let (mut left, mut gone) = (Vec::new(), 0);
+    // SAFETY: the GIL is held; all heads are different lists.
+    unsafe {
+        hidden.take_all(old);
+        let heads = [hidden, old, state.head(0), state.head(1)];
+        for address in trash {
+            match tracked_at(address, &heads) {
+                Some(header) => {
+                    header.unlink();
+                    old.append(header);
+                    left.push(address);
+                }
+                None => gone += 1,
+            }
+        }
+        found.suspects = left.len();
+        left.sort_unstable();
+        let visit_suspects = |visit: &mut dyn FnMut(*mut u8)| old.for_each(|header| visit(header.object().cast()));
+        note_types(visit_suspects, |address| left.binary_search(&address.addr()).is_ok(), &mut found.types);
+    }
+    clock.lap(&mut found.phases.order);
+    (found, gone)
+}
+
+/// Stop tracking what a child found to need no tracking, as far as that is still so.
+pub fn untrack_found(state: CollectorState, plain: impl Iterator<Item = usize>) {
+    let heads = [state.head(OLD), state.head(0), state.head(1)];
+    for address in plain {
+        // SAFETY: the GIL is held. An object that is tracked is alive.
+        unsafe {
+            if let Some(header) = tracked_at(address, &heads)
+                && is_tuple_or_dict(header.object())
+            {
+                untrack_if_plain(header.object());
+            }
+        }
+    }
+}
+
+/// The header of the object at `address`, if there is one now that stands in a list. An object was there once; since then its
+/// memory may have been freed, given back, and used again for anything.
+///
+/// **Sound:** a header that its two neighbours name is in their list. Who leaves a list is taken out of both neighbours, so
+/// that none of them leads to it any more, and nobody but the collector ever writes the address of a header. What is read
+/// lies in blocks of the interpreter's heap, or is a list's head, or else is read through the kernel.
+///
+/// # Safety
+/// The GIL is held, the lists are canonical, and no other interpreter uses the same heap.
+unsafe fn tracked_at(address: usize, heads: &[HeaderPtr]) -> Option<HeaderPtr> {
+    let range = hosts::range()?;
+    // SAFETY: there is a heap, and the GIL is held.
+    let heap = unsafe { hosts::main() }.number();
+    let in_block = |header: HeaderPtr| {
+        let location = range.locate(header.0.cast()).filter(|location| location.heap == heap);
+        location.is_some_and(|location| {
+            // At the start, or behind one word pair more (3.11+, `_PyType_PreHeaderSize`).
+            let offset = header.0.addr() - location.start;
+            (offset == 0 || offset == HEADER_BYTES) && offset + 2 * HEADER_BYTES <= location.block_bytes
+        })
+    };
+    let header = HeaderPtr(range.start().with_addr(address.checked_sub(HEADER_BYTES)?).cast());
+    if !in_block(header) {
+        return None;
+    }
+    // SAFETY: two words of a block, or of a head.
+    unsafe {
+        let (next, prev) = (header.next(), header.prev());
+        let leads_back = |neighbour: HeaderPtr, read: unsafe fn(HeaderPtr) -> HeaderPtr, offset_bytes: u32| {
+            if heads.contains(&neighbour) || in_block(neighbour) {
+                return read(neighbour) == header;
+            }
+            let word = frames::checked_word(neighbour.0.cast(), offset_bytes);
+            word.is_some_and(|word| word & !FLAGS == header.0.addr())
+        };
+        let word_bytes = size_of::<usize>() as u32;
+        (leads_back(prev, |prev| prev.next(), 0) && leads_back(next, |next| next.prev(), word_bytes)).then_some(header)
+    }
+}
+
+/// # Safety
+/// A live object; the GIL is held.
+unsafe fn is_tuple_or_dict(object: *mut PyObject) -> bool {
+    // SAFETY: by the caller's word.
+    unsafe { ffi::PyTuple_CheckExact(object) != 0 || ffi::PyDict_CheckExact(object) != 0 }
+}
+
+/// Stop tracking what need not be tracked: tuples first, as CPython does, then dicts, which may hold such tuples. `note` is told
+/// of each. Returns how many these were.
 ///
 /// A tuple of tuples may take one collection more or less than under CPython, which depends on the order of its list; so may
 /// an old dict of new tuples, and one of a great many new dicts.
-fn untrack_plain(search: &mut Search<'_>, walked: &Walked) -> usize {
+fn untrack_plain(search: &mut Search<'_>, walked: &Walked, mut note: impl FnMut(*mut PyObject)) -> usize {
     // SAFETY: the GIL is held; whatever is asked is alive, for no Python code has run since the search.
     let is_dict = |object: &&*mut PyObject| unsafe { ffi::PyDict_CheckExact(**object) != 0 };
-    let tuples = untrack_each(search, walked.plain.iter().filter(|object| !is_dict(object)));
-    let mut dicts = untrack_each(search, walked.plain.iter().filter(is_dict));
+    let tuples = untrack_each(search, walked.plain.iter().filter(|object| !is_dict(object)), &mut note);
+    let mut dicts = untrack_each(search, walked.plain.iter().filter(is_dict), &mut note);
     if tuples > 0 {
         // Dicts that were made together with them.
-        dicts += untrack_each(search, walked.young_dicts.iter());
+        dicts += untrack_each(search, walked.young_dicts.iter(), &mut note);
     }
     tuples + dicts
 }
 
-fn untrack_each<'a>(search: &mut Search<'_>, objects: impl Iterator<Item = &'a *mut PyObject>) -> usize {
+fn untrack_each<'a>(
+    search: &mut Search<'_>,
+    objects: impl Iterator<Item = &'a *mut PyObject>,
+    note: &mut impl FnMut(*mut PyObject),
+) -> usize {
     let mut untracked = 0;
     for object in objects {
         let address: *mut u8 = object.cast();
@@ -438,6 +598,7 @@ fn untrack_each<'a>(search: &mut Search<'_>, objects: impl Iterator<Item = &'a *
         // SAFETY: as above.
         if is_survivor && unsafe { untrack_if_plain(*object) } {
             search.remove(address);
+            note(*object);
             untracked += 1;
         }
     }
@@ -463,8 +624,12 @@ unsafe fn take_survivors(search: &Search<'_>, hidden: HeaderPtr) {
 const MAX_TYPES: usize = 64;
 
 /// What CPython is left with, by type, and who allocated what was sampled of it.
-fn note_types(search: &Search<'_>, types: &mut Vec<SuspectType>) {
-    search.for_each_unreached(|address| {
+fn note_types(
+    visit_suspects: impl FnOnce(&mut dyn FnMut(*mut u8)),
+    is_suspect: impl Fn(*const u8) -> bool,
+    types: &mut Vec<SuspectType>,
+) {
+    visit_suspects(&mut |address| {
         // SAFETY: alive.
         let kind = unsafe { ffi::Py_TYPE(address.cast()) };
         match types.iter_mut().position(|known| known.kind == kind) {
@@ -481,7 +646,7 @@ fn note_types(search: &Search<'_>, types: &mut Vec<SuspectType>) {
         let found = [16, 32]
             .into_iter()
             .map(|header_bytes| block + header_bytes)
-            .find(|object| search.is_unreached(ptr::without_provenance(*object)));
+            .find(|object| is_suspect(ptr::without_provenance(*object)));
         let Some(object) = found else { return };
         // SAFETY: the address of a candidate, which is alive.
         let kind = unsafe { ffi::Py_TYPE(ptr::with_exposed_provenance_mut(object)) };

@@ -7,10 +7,13 @@ use std::time::Duration;
 
 use heapkeeper_gc::Pauses;
 use heapkeeper_profile::{Estimate, SiteId};
-use heapkeeper_record::{CollectorStatus, CycleType, GenerationStatus, PauseStatus, PhaseStatus, VerifyStatus};
+use heapkeeper_record::{
+    BackgroundStatus, CollectorStatus, CycleType, GenerationStatus, PauseStatus, PhaseStatus, VerifyStatus,
+};
 use pyo3_ffi::{self as ffi, PyObject};
 
 use crate::collect::Mode;
+use crate::collect::background::Finished;
 use crate::collect::full::{Found, Phases, SuspectType};
 use crate::collect::state::{CollectorState, GENERATIONS, OLD};
 use crate::profile;
@@ -31,6 +34,7 @@ pub struct History {
     /// Whether most of what no root led to turned out to be trash, the last time.
     unrooted_was_trash: bool,
     scratch_peak_bytes: usize,
+    background: BackgroundStatus,
     types: HashMap<String, TypeHistory>,
     pub compared: u64,
     pub differences: u64,
@@ -78,6 +82,20 @@ impl History {
         self.running = Some(Running { survivors, suspects, is_counted, searched, types });
         self.phases.add(&phases);
         self.scratch_peak_bytes = self.scratch_peak_bytes.max(scratch_bytes);
+    }
+
+    /// A child was started, or nearly so.
+    pub fn begun(&mut self, start: Duration) {
+        self.background.started += 1;
+        self.background.start_s += start.as_secs_f64();
+    }
+
+    /// A child has searched.
+    pub fn finished(&mut self, finished: Finished) {
+        self.background.finished += 1;
+        self.background.search_s += finished.search.as_secs_f64();
+        self.examined += finished.candidates as u64;
+        self.scratch_peak_bytes = self.scratch_peak_bytes.max(finished.scratch_bytes);
     }
 
     /// CPython has disposed of what it was left with, and left what `visit_left` visits. The survivors of the whole
@@ -154,6 +172,7 @@ pub fn status(state: CollectorState, seat: Option<(&History, Mode)>, reason: Opt
     let mode = match seat {
         None | Some((_, Mode::Cpython)) => "cpython",
         Some((_, Mode::Heapkeeper)) => "heapkeeper",
+        Some((_, Mode::Background)) => "background",
         Some((_, Mode::Verify)) => "verify",
     };
     let mut generations: [GenerationStatus; GENERATIONS] = cpython_stats();
@@ -185,6 +204,7 @@ pub fn status(state: CollectorState, seat: Option<(&History, Mode)>, reason: Opt
         counts: std::array::from_fn(|i| state.count(i).into()),
         thresholds: std::array::from_fn(|i| state.threshold(i).into()),
         long_lived: state.long_lived_total() as u64,
+        background: seat.filter(|(_, mode)| *mode == Mode::Background).map(|(history, _)| history.background.clone()),
         verified: matches!(seat, Some((_, Mode::Verify))).then(|| VerifyStatus {
             collections: history.map_or(0, |history| history.compared),
             differences: history.map_or(0, |history| history.differences),

@@ -15,8 +15,8 @@ use heapkeeper_gc::prefetch;
 use pyo3_ffi as ffi;
 
 /// What `prev` holds besides an address.
-const FLAGS: usize = 3;
-const HEADER_BYTES: usize = 16;
+pub const FLAGS: usize = 3;
+pub const HEADER_BYTES: usize = 16;
 
 /// The words before a tracked object, or the head of a list of such objects.
 #[repr(C)]

@@ -12,6 +12,7 @@
 //! ```text
 //! seat.rs     takes the place of the callbacks, after checking that everything is where we look for it
 //! full.rs     the search over an interpreter's objects
+//! background.rs  the same in a child, beside the program
 //! order.rs    in which order the survivors' list is left
 //! graph.rs    objects, counts, children
 //! list.rs     CPython's linked lists; milestones.rs has objects of ours in them, to enter by
@@ -23,6 +24,7 @@
 //! With any `gc.DEBUG_*` flag set, CPython searches for itself: its messages speak of its own lists. So it does at its end where
 //! there are few objects.
 
+mod background;
 mod full;
 mod graph;
 mod history;
@@ -40,6 +42,7 @@ use std::time::Instant;
 use pyo3_ffi::{self as ffi, PyObject};
 
 use crate::{capture, interpreter, profile};
+use background::{Background, Plan};
 use full::Survivors;
 use history::History;
 use milestones::Milestones;
@@ -56,6 +59,8 @@ pub enum Mode {
     Cpython,
     /// Our search.
     Heapkeeper,
+    /// Our search, in a child where that is worth it.
+    Background,
     /// CPython's, compared with ours.
     Verify,
 }
@@ -74,6 +79,11 @@ pub struct Seat {
     survivors: Survivors,
     milestones: Milestones,
     verification: RefCell<Verification>,
+    background: Background,
+    /// What the full collection that runs now does.
+    plan: Cell<Plan>,
+    /// Whether the program asks for a collection.
+    is_asked: Cell<bool>,
     history: RefCell<History>,
     /// When the collection that runs began, and in which thread.
     running: Cell<Option<(Instant, libc::pthread_t)>>,
@@ -100,19 +110,24 @@ impl Seat {
         let is_full = generation == OLD;
         match phase {
             Phase::Start => {
+                // The program's callbacks may change it.
+                let is_due = is_full && !self.is_asked.get() && self.state.is_full_due();
                 // SAFETY: reads the calling thread's own number.
                 self.running.set(Some((Instant::now(), unsafe { libc::pthread_self() })));
                 // SAFETY: by the caller's word.
                 unsafe { self.forward(arguments) };
                 if is_full {
-                    self.before_full();
+                    self.before_full(is_due);
                 }
             }
             Phase::Stop => {
                 if is_full {
                     self.after_full();
-                } else if generation == OLD - 1 && self.mode.get() == Mode::Heapkeeper {
+                } else if generation == OLD - 1 && self.is_ours() {
                     self.milestones.after_middle(self.state);
+                }
+                if let Some(finished) = self.background.look_in(self.state) {
+                    self.history.borrow_mut().finished(finished);
                 }
                 if let Some((started, _)) = self.running.get() {
                     let pause = started.elapsed();
@@ -128,28 +143,50 @@ impl Seat {
         }
     }
 
+    /// Whether our search decides.
+    fn is_ours(&self) -> bool {
+        matches!(self.mode.get(), Mode::Heapkeeper | Mode::Background)
+    }
+
     /// Who searches in a full collection that begins now.
     fn searcher(&self) -> Mode {
         let is_end_of_few = || interpreter::is_ending() && self.state.tracked_estimate() <= FEW_OBJECTS;
         match self.mode.get() {
             _ if self.state.debug() != 0 => Mode::Cpython,
-            Mode::Heapkeeper if is_end_of_few() => Mode::Cpython,
+            Mode::Heapkeeper | Mode::Background if is_end_of_few() => Mode::Cpython,
             mode => mode,
         }
     }
 
-    fn before_full(&self) {
+    fn before_full(&self, is_due: bool) {
         let searcher = self.searcher();
-        if searcher != Mode::Heapkeeper {
+        if !matches!(searcher, Mode::Heapkeeper | Mode::Background) {
             self.milestones.take_up();
         }
+        let plan = match searcher {
+            Mode::Background => self.background.plan(self.state, is_due),
+            _ => {
+                self.background.give_up();
+                Plan::Whole
+            }
+        };
+        self.plan.set(plan);
         match searcher {
             Mode::Cpython => {}
-            Mode::Heapkeeper => {
+            Mode::Heapkeeper | Mode::Background => {
                 let mut history = self.history.borrow_mut();
-                let expects_trash = history.expects_trash();
-                if let Some(found) = full::hide_survivors(self.state, &self.milestones, &self.survivors, expects_trash)
-                {
+                let found = match plan {
+                    Plan::Whole => {
+                        let expects_trash = history.expects_trash();
+                        full::hide_survivors(self.state, &self.milestones, &self.survivors, expects_trash)
+                    }
+                    Plan::Young { .. } => {
+                        full::hide_old(self.state, &self.survivors);
+                        None
+                    }
+                    Plan::Found => self.background.hide_all_but_found(self.state, &self.survivors),
+                };
+                if let Some(found) = found {
                     history.searched(found);
                 }
             }
@@ -166,7 +203,12 @@ impl Seat {
         if let Some(survivors) = self.history.borrow_mut().disposed(visit_left) {
             self.state.set_long_lived(survivors, 0);
         }
-        self.survivors.come_back(self.state);
+        self.survivors.come_back(state);
+        if let Plan::Young { old } = self.plan.replace(Plan::Whole) {
+            state.set_long_lived(old + state.long_lived_total(), 0);
+            let start = self.background.begin(state, &self.milestones);
+            self.history.borrow_mut().begun(start);
+        }
         if self.mode.get() == Mode::Verify {
             let (compared, difference) = self.state.uncounted(|| self.verification.borrow_mut().end());
             self.history.borrow_mut().compared += u64::from(compared);
@@ -210,6 +252,7 @@ impl Seat {
     /// The same for code that moves them: none of ours may be among them.
     fn show_survivors_alone(&self) {
         self.show_survivors();
+        self.background.give_up();
         self.milestones.take_up();
     }
 
@@ -217,6 +260,7 @@ impl Seat {
     fn after_fork(&self) {
         // SAFETY: reads the calling thread's own number.
         let is_other = |thread| unsafe { libc::pthread_equal(thread, libc::pthread_self()) == 0 };
+        self.background.forget();
         if self.running.get().is_some_and(|(_, thread)| is_other(thread)) {
             self.running.set(None);
             self.survivors.come_back(self.state);

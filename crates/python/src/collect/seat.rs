@@ -8,7 +8,7 @@
 //! without us. If it is in the middle of calling the program's callbacks, those behind the one that installs us are called
 //! from our list: see [`sit`].
 //!
-//! `gc.get_objects`, `gc.get_referrers` and `gc.freeze` put the survivors back first if a finalizer calls them while CPython
+//! `gc.collect` says that the program asks. `gc.get_objects`, `gc.get_referrers` and `gc.freeze` put the survivors back first if a finalizer calls them while CPython
 //! disposes; the first leaves the milestones out of its answer, the last takes them up. Their method table is static data of
 //! the interpreter, shared by all interpreters of the process.
 
@@ -22,6 +22,7 @@ use std::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 use heapkeeper_record::CollectorStatus;
 use pyo3_ffi::{self as ffi, Py_ssize_t, PyObject};
 
+use crate::collect::background::{Background, Plan};
 use crate::collect::full::Survivors;
 use crate::collect::history;
 use crate::collect::list::HeaderPtr;
@@ -87,6 +88,7 @@ pub unsafe fn take(mode: Mode) -> Result<(), String> {
         let patching = PATCHING.lock();
         replace_exec(module.0);
         let kind = ffi::METH_FASTCALL | ffi::METH_KEYWORDS;
+        replace_method(module.0, c"collect", kind, &COLLECT, collect as _);
         replace_method(module.0, c"get_objects", kind, &GET_OBJECTS, get_objects as _);
         replace_method(module.0, c"get_referrers", ffi::METH_VARARGS, &GET_REFERRERS, get_referrers as _);
         replace_method(module.0, c"freeze", ffi::METH_NOARGS, &FREEZE, freeze as _);
@@ -108,6 +110,9 @@ unsafe fn sit(state: CollectorState, mode: Mode) -> Result<(), String> {
             // Whoever could see them must come past us.
             milestones: if all_replaced() { state.uncounted(Milestones::new) } else { Milestones::none() },
             verification: RefCell::default(),
+            background: Background::default(),
+            plan: Cell::new(Plan::Whole),
+            is_asked: Cell::new(false),
             history: RefCell::default(),
             running: Cell::new(None),
             is_alone: Cell::new(false),
@@ -330,6 +335,7 @@ unsafe fn check_lists(state: CollectorState) -> Result<(), String> {
 static PATCHING: Mutex<()> = Mutex::new(());
 
 /// The interpreter's own functions, null until replaced.
+static COLLECT: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
 static GET_OBJECTS: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
 static GET_REFERRERS: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
 static FREEZE: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
@@ -362,9 +368,9 @@ unsafe fn replace_method(
     }
 }
 
-/// Whether those that look at all objects come past us.
-fn all_replaced() -> bool {
-    [&GET_OBJECTS, &GET_REFERRERS, &FREEZE].iter().all(|original| !original.load(Relaxed).is_null())
+/// Whether those that look at all objects come past us, and those that ask for a collection.
+pub fn all_replaced() -> bool {
+    [&COLLECT, &GET_OBJECTS, &GET_REFERRERS, &FREEZE].iter().all(|original| !original.load(Relaxed).is_null())
 }
 
 /// What makes the contents of the module `gc`, null until replaced.
@@ -406,6 +412,27 @@ unsafe extern "C" fn exec(module: *mut PyObject) -> c_int {
     }
 }
 
+/// A function with named arguments.
+type WithNames = unsafe extern "C" fn(*mut PyObject, *const *mut PyObject, Py_ssize_t, *mut PyObject) -> *mut PyObject;
+
+unsafe extern "C" fn collect(
+    module: *mut PyObject,
+    arguments: *const *mut PyObject,
+    count: Py_ssize_t,
+    names: *mut PyObject,
+) -> *mut PyObject {
+    // SAFETY: a function of this kind was stored; its arguments are passed on. The GIL is held before and after, and an
+    // interpreter's seat lasts as long as its code runs.
+    unsafe {
+        let original = transmute::<*mut c_void, WithNames>(COLLECT.load(Relaxed));
+        let Some(seat) = current() else { return original(module, arguments, count, names) };
+        let before = (*seat).is_asked.replace(true);
+        let answer = original(module, arguments, count, names);
+        (*seat).is_asked.set(before);
+        answer
+    }
+}
+
 unsafe extern "C" fn get_objects(
     module: *mut PyObject,
     arguments: *const *mut PyObject,
@@ -415,12 +442,7 @@ unsafe extern "C" fn get_objects(
     show_survivors();
     // SAFETY: a function of this kind was stored; its arguments are passed on, and its answer is a new list. The GIL is held.
     unsafe {
-        let original: unsafe extern "C" fn(
-            *mut PyObject,
-            *const *mut PyObject,
-            Py_ssize_t,
-            *mut PyObject,
-        ) -> *mut PyObject = transmute(GET_OBJECTS.load(Relaxed));
+        let original = transmute::<*mut c_void, WithNames>(GET_OBJECTS.load(Relaxed));
         let answer = original(module, arguments, count, names);
         if !answer.is_null()
             && let Some(seat) = current()

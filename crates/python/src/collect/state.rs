@@ -69,6 +69,29 @@ impl CollectorState {
         unsafe { self.in_generation::<c_int>(generation, Layout::get().gc_count).read() }
     }
 
+    /// Whether CPython would collect all generations by itself now: the test of its own trigger (`gc_collect_generations` or
+    /// `gc_select_generation`, Modules/gcmodule.c or Python/gc.c, 3.10 to 3.13).
+    pub fn is_full_due(self) -> bool {
+        let exceeds = |generation| self.count(generation) > self.threshold(generation);
+        self.is_enabled() && self.threshold(0) > 0 && exceeds(0) && exceeds(OLD) && self.pending_suffices()
+    }
+
+    fn pending_suffices(self) -> bool {
+        self.long_lived_pending() >= self.long_lived_total() / 4
+    }
+
+    /// Have CPython collect all generations the next time that it collects by itself. Returns how many objects it now takes to
+    /// have come to the oldest generation that have not.
+    pub fn make_full_due(self) -> usize {
+        let count: *mut c_int = self.in_generation(OLD, Layout::get().gc_count);
+        // SAFETY: see the struct.
+        unsafe { count.write(self.count(OLD).max(self.threshold(OLD).saturating_add(1))) };
+        let (total, pending) = (self.long_lived_total(), self.long_lived_pending());
+        let enough = pending.max(total / 4);
+        self.set_long_lived(total, enough);
+        enough - pending
+    }
+
     /// What `work` allocates and frees does not count.
     pub fn uncounted<R>(self, work: impl FnOnce() -> R) -> R {
         let count: *mut c_int = self.in_generation(0, Layout::get().gc_count);

@@ -1,6 +1,8 @@
 //! The collector's paragraphs and picture on hand-made records.
 
-use heapkeeper_record::{CollectorStatus, CycleType, GenerationStatus, PauseStatus, Site, Status, VerifyStatus};
+use heapkeeper_record::{
+    BackgroundStatus, CollectorStatus, CycleType, GenerationStatus, PauseStatus, Site, Status, VerifyStatus,
+};
 use proptest::prelude::*;
 
 use crate::report::tests::{any_site, any_text, frame, plain, site, typical as program, with_entry};
@@ -129,6 +131,26 @@ fn cpythons_collections() {
 }
 
 #[test]
+fn searches_beside_the_program() {
+    let searched = |started, finished| {
+        paragraphs(&with(|collector| {
+            collector.mode = "background".into();
+            collector.background = Some(BackgroundStatus { started, finished, start_s: 0.004, search_s: 0.21 });
+        }))
+    };
+    let done = searched(5, 4);
+    let says = "(app.py:80). A child process searched for 4 of them, 210 ms in all while the program ran on. Pauses";
+    assert!(done.contains(says), "{done}");
+    let late = searched(2, 0);
+    assert!(
+        late.contains(" A child process began to search for 2 of them, and was not done in time. Pauses"),
+        "{late}"
+    );
+    let small = searched(0, 0);
+    assert!(small.contains(" No heap was large enough for a search in a child process. Pauses"), "{small}");
+}
+
+#[test]
 fn verified_collections() {
     let verified = |differences| {
         paragraphs(&with(|collector| {
@@ -243,7 +265,13 @@ pub(in crate::report) fn any_collector() -> impl Strategy<Value = CollectorStatu
     let cycle_type = (any_text(), any::<u64>(), prop::option::of(any_site()))
         .prop_map(|(type_name, objects, site)| CycleType { type_name, objects, site });
     (
-        prop_oneof![Just("cpython".to_owned()), Just("heapkeeper".to_owned()), Just("verify".to_owned()), any_text()],
+        prop_oneof![
+            Just("cpython".to_owned()),
+            Just("heapkeeper".to_owned()),
+            Just("background".to_owned()),
+            Just("verify".to_owned()),
+            any_text()
+        ],
         prop::option::of(any_text()),
         [generation.clone(), generation.clone(), generation],
         prop::collection::vec(cycle_type, 0..5),
@@ -251,8 +279,9 @@ pub(in crate::report) fn any_collector() -> impl Strategy<Value = CollectorStatu
         any::<[u64; 2]>(),
         any::<bool>(),
         prop::option::of(any::<[u64; 2]>()),
+        prop::option::of(any::<([u64; 2], [f64; 2])>()),
     )
-        .prop_map(|(mode, reason, generations, cycle_types, numbers, objects, enabled, verified)| {
+        .prop_map(|(mode, reason, generations, cycle_types, numbers, objects, enabled, verified, background)| {
             CollectorStatus {
                 mode,
                 reason,
@@ -263,6 +292,12 @@ pub(in crate::report) fn any_collector() -> impl Strategy<Value = CollectorStatu
                 thresholds: [numbers[3], numbers[4], numbers[5]],
                 frozen: objects[0],
                 long_lived: objects[1],
+                background: background.map(|([started, finished], [start_s, search_s])| BackgroundStatus {
+                    started,
+                    finished,
+                    start_s,
+                    search_s,
+                }),
                 verified: verified
                     .map(|[collections, differences]| VerifyStatus { collections, differences: differences % 2 }),
                 ..CollectorStatus::default()

@@ -1,0 +1,324 @@
+//! Full collections whose search runs beside the program, in a child that only looks (`--gc background`).
+//!
+//! ```text
+//! CPython:  a full collection is due ── collects ─┐            ┌─ is due once more ── collects
+//! program:  ──────────────────────────│ stands │──────────────────────────────────────│ stands │─────
+//! ours:       hides what is old ──────┘        └─ child: search ─┘   hides all but what the child found
+//! ```
+//! - When a full collection is due by itself, CPython collects the young generations, as what is old is hidden. Then a child
+//!   starts, whose memory is the program's at that moment, and searches that.
+//! - What was unreachable then is unreachable now, but for weak references and those who ask for all objects. So when the
+//!   child is done, and found trash, a full collection is made due again, and CPython is left with that trash. It finds for
+//!   itself that it is unreachable: what came back to life stays, whatever the child said.
+//! - A search is given up where the program asks for a collection, or where the next one is due before it is done. That one is
+//!   then done at once, as without a child: so what can be garbage and not known to be is bounded by what CPython lets
+//!   pending objects grow to, a quarter of the heap, twice.
+//!
+//! Small heaps are searched faster than a child starts; and where starting one takes long, for the sake of memory that
+//! is not ours, nothing would be gained.
+
+use std::cell::{Cell, RefCell};
+use std::fs;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use pyo3_ffi::PyObject;
+
+use crate::child::{Child, Shared};
+use crate::collect::full::{self, Found, Survivors};
+use crate::collect::milestones::Milestones;
+use crate::collect::seat;
+use crate::collect::state::CollectorState;
+use crate::{hosts, interpreter};
+
+/// Heaps of fewer objects are searched at once: it takes some milliseconds.
+const LEAST_OBJECTS: usize = 100_000;
+/// What a search takes for an object, and what starting a child takes for a GiB of memory, roughly: to decide the first time.
+const SEARCH_AN_OBJECT: Duration = Duration::from_nanos(40);
+const START_A_GIB: Duration = Duration::from_millis(30);
+/// So many times shorter must the start be.
+const WORTH: u32 = 4;
+/// As many objects are untracked after one search.
+const MOST_PLAIN: usize = 16 << 10;
+
+/// What a full collection that begins now does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Plan {
+    /// All of it, at once.
+    Whole,
+    /// The young generations; then a child is to start. Nearly so many objects are old.
+    Young { old: usize },
+    /// What a child found.
+    Found,
+}
+
+/// The background searches of one interpreter, used under its GIL.
+#[derive(Default)]
+pub struct Background {
+    stage: RefCell<Stage>,
+    /// A child that has handed over, and may be about to end.
+    leaving: RefCell<Option<Child>>,
+    /// How long it took to start the last one, and how much memory the process had.
+    start: Cell<Option<(Duration, u64)>>,
+    /// The next search is not for a child: the last one failed, or has left something.
+    is_next_whole: Cell<bool>,
+    /// The system allows no children.
+    is_refused: Cell<bool>,
+}
+
+#[derive(Default)]
+enum Stage {
+    #[default]
+    Idle,
+    Searching(Child, Report),
+    Found(Trash),
+}
+
+/// What is to be collected, and what the counts will have to say then.
+struct Trash {
+    report: Report,
+    /// What [`CollectorState::make_full_due`] added.
+    added: usize,
+}
+
+/// What a child found, for the record.
+#[derive(Debug, Clone, Copy)]
+pub struct Finished {
+    pub candidates: usize,
+    pub scratch_bytes: usize,
+    /// From start to end.
+    pub search: Duration,
+}
+
+/// What a child writes and its parent reads: figures, then the addresses of trash, then those of objects that need not be
+/// tracked.
+struct Report {
+    memory: Shared,
+    /// How many addresses of trash there is room for.
+    room: usize,
+    started: Instant,
+}
+
+#[repr(C, align(64))]
+struct Figures {
+    is_done: AtomicBool,
+    candidates: usize,
+    survivors: usize,
+    unrooted: usize,
+    trash: usize,
+    plain: usize,
+    scratch_bytes: usize,
+    search: Duration,
+}
+
+impl Report {
+    fn new(room: usize) -> Option<Report> {
+        let memory = Shared::new(size_of::<Figures>() + (room + MOST_PLAIN) * size_of::<usize>())?;
+        Some(Report { memory, room, started: Instant::now() })
+    }
+
+    fn figures(&self) -> *mut Figures {
+        self.memory.start().cast()
+    }
+
+    /// The place of an address.
+    fn place(&self, i: usize) -> *mut usize {
+        self.memory.start().wrapping_add(size_of::<Figures>()).cast::<usize>().wrapping_add(i)
+    }
+
+    /// The figures, if they are complete. The rest is complete then as well.
+    fn read(&self) -> Option<&Figures> {
+        // SAFETY: zeros are figures that are not done; once they are, nobody writes any more.
+        unsafe { (*self.figures()).is_done.load(Ordering::Acquire).then(|| &*self.figures()) }
+    }
+
+    fn trash(&self) -> impl Iterator<Item = usize> {
+        self.addresses(0, self.read().map_or(0, |figures| figures.trash))
+    }
+
+    fn plain(&self) -> impl Iterator<Item = usize> {
+        self.addresses(self.room, self.read().map_or(0, |figures| figures.plain))
+    }
+
+    fn addresses(&self, first: usize, count: usize) -> impl Iterator<Item = usize> {
+        // SAFETY: the child wrote so many.
+        (0..count).map(move |i| unsafe { self.place(first + i).read() })
+    }
+
+    /// Start a child that fills it in.
+    fn begin(&self, state: CollectorState, milestones: &Milestones) -> io::Result<Child> {
+        let range = hosts::range().ok_or(io::ErrorKind::Unsupported)?;
+        let figures = self.figures();
+        // SAFETY: only the child calls these, and it alone writes. Both lists have the room that is asked for first.
+        unsafe {
+            let put = |count: *mut usize, first: usize, room: usize, object: *mut PyObject| {
+                // Trash outside our heap waits for a search of the whole.
+                if *count < room && range.contains(object.cast()) {
+                    self.place(first + *count).write(object.addr());
+                    *count += 1;
+                }
+            };
+            full::search_in_child(
+                state,
+                milestones,
+                |object| put(&raw mut (*figures).trash, 0, self.room, object),
+                |object| put(&raw mut (*figures).plain, self.room, MOST_PLAIN, object),
+                |found| {
+                    (*figures).candidates = found.candidates;
+                    (*figures).survivors = found.survivors;
+                    (*figures).unrooted = found.unrooted;
+                    (*figures).scratch_bytes = found.scratch_bytes;
+                    (*figures).search = self.started.elapsed();
+                    (*figures).is_done.store(true, Ordering::Release);
+                },
+            )
+        }
+    }
+}
+
+impl Background {
+    /// A full collection begins; what it does. `is_due` says that nobody asked for it.
+    pub fn plan(&self, state: CollectorState, is_due: bool) -> Plan {
+        let is_found = matches!(*self.stage.borrow(), Stage::Found(_));
+        if is_due && is_found && !interpreter::are_several() {
+            return Plan::Found;
+        }
+        let is_idle = matches!(*self.stage.borrow(), Stage::Idle);
+        if is_due && is_idle && !self.is_next_whole.take() && self.is_worth(state) {
+            return Plan::Young { old: state.long_lived_total() + state.long_lived_pending() };
+        }
+        self.give_up();
+        Plan::Whole
+    }
+
+    /// Whether a child would make the pause shorter.
+    fn is_worth(&self, state: CollectorState) -> bool {
+        let objects = state.tracked_estimate();
+        if objects < LEAST_OBJECTS
+            || self.is_refused.get()
+            || !seat::all_replaced()
+            || interpreter::are_several()
+            || interpreter::is_ending()
+        {
+            return false;
+        }
+        let resident = resident_bytes();
+        let start = match self.start.get() {
+            Some((start, before)) => start.mul_f64(resident as f64 / before.max(1) as f64),
+            // Ours are huge pages mostly, which take next to nothing.
+            None => {
+                let ours = hosts::range().map_or(0, |range| range.stats().held_bytes as u64);
+                START_A_GIB.mul_f64(resident.saturating_sub(ours) as f64 / (1u64 << 30) as f64)
+            }
+        };
+        start * WORTH <= SEARCH_AN_OBJECT.saturating_mul(u32::try_from(objects).unwrap_or(u32::MAX))
+    }
+
+    /// The young generations were collected: start a child. How long that took.
+    pub fn begin(&self, state: CollectorState, milestones: &Milestones) -> Duration {
+        if let Some(child) = self.leaving.take() {
+            child.end();
+        }
+        let started = Instant::now();
+        let room = state.tracked_estimate() * 2 + LEAST_OBJECTS;
+        let begun = Report::new(room)
+            .ok_or_else(|| io::Error::from(io::ErrorKind::OutOfMemory))
+            .and_then(|report| Ok((report.begin(state, milestones)?, report)));
+        let took = started.elapsed();
+        match begun {
+            Ok((child, report)) => {
+                self.start.set(Some((took, resident_bytes())));
+                self.stage.replace(Stage::Searching(child, report));
+            }
+            Err(error) => {
+                let may_do_later = [io::ErrorKind::OutOfMemory, io::ErrorKind::WouldBlock].contains(&error.kind());
+                self.is_refused.set(!may_do_later);
+                self.is_next_whole.set(true);
+                state.make_full_due();
+            }
+        }
+        took
+    }
+
+    /// See whether the child is done, between two collections; called often. What it did, the first time.
+    #[inline]
+    pub fn look_in(&self, state: CollectorState) -> Option<Finished> {
+        if matches!(*self.stage.borrow(), Stage::Idle) && self.leaving.borrow().is_none() {
+            return None;
+        }
+        self.look_closely(state)
+    }
+
+    #[cold]
+    fn look_closely(&self, state: CollectorState) -> Option<Finished> {
+        self.leaving.borrow_mut().take_if(|child| child.has_ended());
+        let (child, report) = match self.stage.take() {
+            Stage::Searching(child, report) if report.read().is_some() => (child, report),
+            Stage::Searching(child, report) => {
+                // It may end without a word at the moment that it is asked; but it says its last word first.
+                match child.has_ended() && report.read().is_none() {
+                    true => self.is_next_whole.set(true),
+                    false => drop(self.stage.replace(Stage::Searching(child, report))),
+                }
+                return None;
+            }
+            other => {
+                self.stage.replace(other);
+                return None;
+            }
+        };
+        self.leaving.replace(Some(child));
+        let figures = report.read()?;
+        let finished =
+            Finished { candidates: figures.candidates, scratch_bytes: figures.scratch_bytes, search: figures.search };
+        full::untrack_found(state, report.plain());
+        let (survivors, trash) = (figures.survivors, figures.trash);
+        state.set_long_lived(survivors, state.long_lived_pending());
+        if trash > 0 {
+            self.stage.replace(Stage::Found(Trash { report, added: state.make_full_due() }));
+        }
+        Some(finished)
+    }
+
+    /// Leave CPython what the child found.
+    pub fn hide_all_but_found(&self, state: CollectorState, survivors: &Survivors) -> Option<Found> {
+        let Stage::Found(Trash { report, added }) = self.stage.take() else { return None };
+        let figures = report.read()?;
+        let arrived = state.long_lived_pending().saturating_sub(added);
+        let (mut found, gone) = full::hide_all_but(state, survivors, report.trash());
+        self.is_next_whole.set(gone > 0);
+        found.unrooted = figures.unrooted;
+        found.survivors = figures.survivors + arrived;
+        Some(found)
+    }
+
+    /// Forget what is under way or was found.
+    pub fn give_up(&self) {
+        if let Stage::Searching(child, _) = self.stage.take() {
+            child.end();
+        }
+    }
+
+    /// In the child of a fork: what is under way is the parent's.
+    pub fn forget(&self) {
+        self.stage.take();
+        self.leaving.take();
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        self.give_up();
+        if let Some(child) = self.leaving.take() {
+            child.end();
+        }
+    }
+}
+
+/// Resident memory of the process; 0 where nobody tells.
+fn resident_bytes() -> u64 {
+    const PAGE_BYTES: u64 = 4096;
+    let pages = || fs::read_to_string("/proc/self/statm").ok()?.split(' ').nth(1)?.parse::<u64>().ok();
+    pages().unwrap_or(0) * PAGE_BYTES
+}
