@@ -208,6 +208,8 @@ def web_service(entrants, python, rounds, load):
     for rival in entrants:
         if rival.key in (figures.BASE, figures.ON_HEAP):
             cases[f"{rival.key} off"] = (rival, ("--no-gc",))
+        if rival.key == figures.OWN:
+            cases[figures.BESIDE] = (rivals.in_background(rival), ())
 
     def run(case, _):
         rival, words = cases[case]

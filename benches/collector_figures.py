@@ -8,6 +8,8 @@ as CPython's own collector", on the same interpreter and in the same run: above 
 import statistics
 
 OWN, BASE, ON_HEAP = "heapkeeper", "cpython", "cpython-heap"
+# Our collector whose search runs in a child: where collections begin by themselves.
+BESIDE = f"{OWN} background"
 # Heap → what it is.
 HEAPS = {
     "recycled": "three times, half of the records made way for new ones, as in caches and sessions",

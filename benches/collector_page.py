@@ -11,7 +11,7 @@ import figures as suite_figures
 import promises
 import provenance
 import service
-from collector_figures import BASE, GARBAGE, HEAPS, ON_HEAP, OWN, YOUNG, case
+from collector_figures import BASE, BESIDE, GARBAGE, HEAPS, ON_HEAP, OWN, YOUNG, case
 from collector_promises import MAIN_SIZE
 from wording import code, listed, mean_of, mib, table, times
 
@@ -25,6 +25,7 @@ LABELS = {
     BASE: "CPython's",
     ON_HEAP: "CPython's on our heap",
     OWN: "heapkeeper's",
+    BESIDE: "heapkeeper's, `--gc background`",
     f"{BASE} off": "none, on CPython's heap",
     f"{ON_HEAP} off": "none, on our heap",
 }
@@ -66,7 +67,8 @@ METHOD = """\
   many in generation 1; and two loops that allocate with automatic collection on, thresholds as they are.
 - **The service** (`gc_service.py`), in which {objects} aged objects live: {requests:,} requests follow each other on 16 connections,
   for throughput; then {rate} a second come for {seconds:g} seconds, for latency. Latency counts from when a request was due, so
-  that those who wait for a collection are counted. The load generator is a process of its own.
+  that those who wait for a collection are counted. The load generator is a process of its own. With `--gc background` a child
+  process searches, whose memory is not in the figure beside it.
 - pyperformance's benchmarks of the collector run as on the heap's part of this page.
 - PyPy's figures are for scale. Its collector has no list whose order could matter, looks at everything whenever it is asked,
   and pays for what lives: garbage costs it next to nothing. *Off*, it still collects what is young."""

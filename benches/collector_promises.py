@@ -4,7 +4,7 @@ A promise without a figure is "not measured", never "yes".
 """
 
 import collector_figures as figures
-from collector_figures import BASE, NOISE, OWN, case
+from collector_figures import BASE, BESIDE, NOISE, OWN, case
 from promises import Verdict
 from wording import mib, share, times
 
@@ -34,7 +34,8 @@ def verdicts(results):
         *(on_heap(heaps.get(heap), heap, settled, event, goal) for heap, settled, event, goal in GOALS),
         no_slower("heaps of nothing but garbage, the worst", figures.garbage_ratios(results.get("garbage"))),
         no_slower("young collections and allocation, the worst", figures.young_ratios(results.get("young"))),
-        on_service(results.get("service")),
+        on_service(results.get("service"), OWN, "the service's p99"),
+        on_service(results.get("service"), BESIDE, "the same with `--gc background`"),
         *on_memory(heaps),
     ]
 
@@ -58,10 +59,10 @@ def no_slower(claim, ratios):
     return Verdict(claim, "no slower", f"{times(known[worst])} ({worst})", known[worst] >= 1 / (1 + NOISE))
 
 
-def on_service(result):
+def on_service(result, key, claim):
     """The service's p99 against the rounds with the collector off."""
-    claim, goal = "the service's p99", f"≤ {TIMER_MS:.0f} ms above the highest of a round with no collector"
-    own = figures.median(result, OWN, "p99") if result else None
+    goal = f"≤ {TIMER_MS:.0f} ms above the highest of a round with no collector"
+    own = figures.median(result, key, "p99") if result and result["cases"].get(key) else None
     off = result["cases"].get(f"{BASE} off", {}).get("p99") if result else None
     if own is None or not off:
         return Verdict(claim, goal)

@@ -199,6 +199,11 @@ def collectors(python, implementation, installed):
     ]
 
 
+def in_background(ours):
+    """The same, with its searches in a child."""
+    return replace(ours, launcher=(*ours.launcher[:-1], "background"), collects="background")
+
+
 def has_gc_option(python):
     """Whether the heapkeeper of an interpreter lets its user choose the collector."""
     command = [str(python), "-m", "heapkeeper", "run", "--help"]

@@ -23,8 +23,9 @@ def own_collector():
 
 
 def collected_by():
-    """Who runs full collections here: `heapkeeper`, or the interpreter's own name."""
-    return "heapkeeper" if own_collector().get("mode") == "heapkeeper" else sys.implementation.name
+    """Who runs full collections here: `heapkeeper`, `background`, or the interpreter's own name."""
+    mode = own_collector().get("mode")
+    return mode if mode in ("heapkeeper", "background") else sys.implementation.name
 
 
 class Phases:
