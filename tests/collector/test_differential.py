@@ -45,6 +45,29 @@ def test_a_difference_is_found_and_made_small(monkeypatch):
     assert differential.smaller("", "heapkeeper", differential.Setting.of(0, "heapkeeper"), whole) == [needle]
 
 
+def test_only_the_order_inside_a_full_collection_is_left_out():
+    """Collections that begin inside are compared in their order; in a young one, so is what happens before each of them."""
+    from player import in_any_order
+
+    def collection(generation, *inside):
+        start, stop = (f"phase {phase} [('generation', {generation})]" for phase in ("start", "stop"))
+        return [start, *inside, stop]
+
+    def log(*inside, last="freed 3"):
+        return in_any_order(["0 collect", *collection(2, *inside), last, "1 drop"])
+
+    young, middle = collection(0), collection(1)
+    expected = log("freed 1", *young, "freed 2", *middle)
+    assert log(*young, "freed 2", *middle, "freed 1") == expected
+    assert log("freed 3", *young, "freed 2", *middle, last="freed 1") != expected
+    assert log("freed 1", *middle, "freed 2", *young) != expected
+    assert log("freed 1", *young, "freed 2") != expected
+    for outer in (collection(1, "freed 1", *young), [*collection(2, *collection(2)), "freed 1", *young]):
+        place = outer.index("freed 1")
+        later = [*outer[:place], *young, "freed 1", *outer[place + 1 + len(young) :]]
+        assert in_any_order(outer) != in_any_order(later)
+
+
 def test_programs_do_what_they_are_for():
     """Every operation, every kind of object and every deed occurs, and what is to be observed happens often."""
     import programs

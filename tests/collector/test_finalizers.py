@@ -1,5 +1,7 @@
 """What finalizers and the callbacks of weak references may do and see in the middle of a collection."""
 
+import pytest
+
 NODES = """
 import gc, sys, threading, weakref
 
@@ -43,6 +45,48 @@ print(gc.collect())
 """
     )
     assert said.count("inside [0, 0, 0]") == 3
+
+
+@pytest.mark.parametrize("survivors", [100, 50_000])
+def test_collections_that_are_due_inside_a_finalizer(run, survivors):
+    """3.12.1 begins them, where one that was due before is still to come when a full collection is asked for: young ones, and full ones where many
+    objects are new. When the next full one is due depends on how many survived."""
+    said = run.alike(
+        NODES
+        + f"""
+from heapkeeper import gc as collector
+
+def collections():
+    return [each["collections"] for each in gc.get_stats()], collector.stats()["long_lived"]
+
+def burst():
+    return [*map(list, [()] * 2000)]
+
+def deed(node):
+    for _ in range(6):
+        kept.append(burst())
+        kept.append([])
+    print("inside", collections(), any(each is node for each in gc.get_objects()))
+
+kept = [[] for _ in range({survivors})]
+# Nested tuples are untracked from the inside, in as many collections as the order of the list takes.
+for _ in range(6):
+    gc.collect()
+for _ in range(3):
+    ring(Finalized, 3)
+    gc.set_threshold(200, 1, 1)
+    gc.enable()
+    made = [*map(list, [()] * 2000)]; gc.collect()
+    print("after it", collections())
+    for _ in range(20):
+        kept.append(burst())
+        kept.append([])
+    print("later", collections())
+    gc.disable()
+""",
+        modes=run.exact_modes,
+    )
+    assert said.count("inside") == 9
 
 
 def test_survivors_are_seen(run):

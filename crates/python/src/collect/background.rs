@@ -47,8 +47,8 @@ const MOST_PLAIN: usize = 16 << 10;
 pub enum Plan {
     /// All of it, at once.
     Whole,
-    /// The young generations; then a child is to start. Nearly so many objects are old.
-    Young { old: usize },
+    /// The young generations; then a child is to start.
+    Young,
     /// What a child found.
     Found,
 }
@@ -186,7 +186,7 @@ impl Background {
         }
         let is_idle = matches!(*self.stage.borrow(), Stage::Idle);
         if is_due && is_idle && !self.is_next_whole.take() && self.is_worth(state) {
-            return Plan::Young { old: state.long_lived_total() + state.long_lived_pending() };
+            return Plan::Young;
         }
         self.give_up();
         Plan::Whole
@@ -286,11 +286,9 @@ impl Background {
         let Stage::Found(Trash { report, added }) = self.stage.take() else { return None };
         let figures = report.read()?;
         let arrived = state.long_lived_pending().saturating_sub(added);
-        let (mut found, gone) = full::hide_all_but(state, survivors, report.trash());
+        let (found, gone) = full::hide_all_but(state, survivors, figures.survivors + arrived, report.trash());
         self.is_next_whole.set(gone > 0);
-        found.unrooted = figures.unrooted;
-        found.survivors = figures.survivors + arrived;
-        Some(found)
+        Some(Found { unrooted: figures.unrooted, ..found })
     }
 
     /// Forget what is under way or was found.

@@ -96,13 +96,15 @@ pub struct SuspectType {
 /// The list of survivors while CPython disposes of the trash. At a fixed address; empty at all other times.
 pub struct Survivors {
     list: UnsafeCell<Header>,
+    /// How many of them are missing in what CPython counts as long-lived.
+    uncounted: Cell<usize>,
     /// How many there were when they were last put in order.
     ordered: Cell<usize>,
 }
 
 impl Survivors {
     pub const fn new() -> Survivors {
-        Survivors { list: UnsafeCell::new(Header::new()), ordered: Cell::new(0) }
+        Survivors { list: UnsafeCell::new(Header::new()), uncounted: Cell::new(0), ordered: Cell::new(0) }
     }
 
     /// The list's head.
@@ -114,6 +116,12 @@ impl Survivors {
     pub fn clear(&self) {
         // SAFETY: nothing is linked to it yet.
         unsafe { self.head().clear() };
+    }
+
+    /// Add them to what CPython counts as long-lived, once. It sets that number after its search, before any code of the program
+    /// runs, from what we left it with; from then on the next full collection's date depends on it.
+    pub fn count(&self, state: CollectorState) {
+        state.add_long_lived(self.uncounted.take());
     }
 
     /// Put the survivors back where they belong, in the oldest generation and before what is there. CPython only ever appends
@@ -385,6 +393,7 @@ pub fn hide_survivors(
                     survivors.ordered.set(found.survivors);
                 }
                 state.head(OLD).take_all(trash);
+                survivors.uncounted.set(found.survivors);
                 milestones.after_full(found.survivors);
             }
             clock.lap(&mut found.phases.order);
@@ -470,13 +479,15 @@ pub fn search_in_child(
 pub fn hide_old(state: CollectorState, survivors: &Survivors) {
     // SAFETY: the GIL is held; two different lists.
     unsafe { survivors.head().take_all(state.head(OLD)) };
+    survivors.uncounted.set(state.long_lived_total() + state.long_lived_pending());
 }
 
-/// Leave CPython the trash alone that a child found, and hide all else from it. Returns what the collection is about, and how
-/// many of the trash are no tracked objects any more.
+/// Leave CPython the trash alone that a child found, and hide all else from it, which are so many objects. Returns what the
+/// collection is about, and how many of the trash are no tracked objects any more.
 pub fn hide_all_but(
     state: CollectorState,
     survivors: &Survivors,
+    count: usize,
     trash: impl Iterator<Item = usize>,
 ) -> (Found, usize) {
     let mut found = Found { is_counted: true, ..Found::default() };
@@ -486,6 +497,7 @@ pub fn hide_all_but(
     // SAFETY: the GIL is held; all heads are different lists.
     unsafe {
         hidden.take_all(old);
+        survivors.uncounted.set(count);
         let heads = [hidden, old, state.head(0), state.head(1)];
         for address in trash {
             match tracked_at(address, &heads) {

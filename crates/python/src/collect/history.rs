@@ -42,7 +42,6 @@ pub struct History {
 
 #[derive(Clone)]
 struct Running {
-    survivors: usize,
     suspects: usize,
     is_counted: bool,
     searched: Duration,
@@ -68,7 +67,7 @@ impl History {
     /// Our search is through, in a collection that goes on.
     pub fn searched(&mut self, found: Found) {
         let searched = found.phases.total();
-        let Found { candidates, survivors, suspects, unrooted, is_counted, phases, types, scratch_bytes } = found;
+        let Found { candidates, suspects, unrooted, is_counted, phases, types, scratch_bytes, .. } = found;
         self.examined += candidates as u64;
         if is_counted {
             self.unrooted_was_trash = suspects > unrooted / 2;
@@ -79,7 +78,7 @@ impl History {
             (suspects, name)
         };
         let types = types.into_iter().map(named).collect();
-        self.running = Some(Running { survivors, suspects, is_counted, searched, types });
+        self.running = Some(Running { suspects, is_counted, searched, types });
         self.phases.add(&phases);
         self.scratch_peak_bytes = self.scratch_peak_bytes.max(scratch_bytes);
     }
@@ -98,12 +97,11 @@ impl History {
         self.scratch_peak_bytes = self.scratch_peak_bytes.max(finished.scratch_bytes);
     }
 
-    /// CPython has disposed of what it was left with, and left what `visit_left` visits. The survivors of the whole
-    /// collection, if we searched in it.
-    pub fn disposed(&mut self, visit_left: impl FnOnce(&mut dyn FnMut(*mut PyObject))) -> Option<usize> {
-        let running = self.running.as_mut()?;
-        let mut left = 0;
+    /// CPython has disposed of what it was left with, if we searched, and left what `visit_left` visits.
+    pub fn disposed(&mut self, visit_left: impl FnOnce(&mut dyn FnMut(*mut PyObject))) {
+        let Some(running) = self.running.as_mut() else { return };
         if !running.is_counted {
+            let mut left = 0;
             visit_left(&mut |object| {
                 left += 1;
                 // SAFETY: alive; the GIL is held.
@@ -123,7 +121,6 @@ impl History {
                 }
             }
         }
-        Some(running.survivors + left)
     }
 
     /// A collection is over.
@@ -131,7 +128,9 @@ impl History {
         if let Some(pauses) = self.pauses.get_mut(generation) {
             pauses.record(pause.as_nanos() as u64);
         }
-        if let Some(running) = self.running.take() {
+        if generation == OLD
+            && let Some(running) = self.running.take()
+        {
             self.dispose += pause.saturating_sub(running.searched);
         }
     }

@@ -85,10 +85,33 @@ pub struct Seat {
     /// Whether the program asks for a collection.
     is_asked: Cell<bool>,
     history: RefCell<History>,
-    /// When the collection that runs began, and in which thread.
-    running: Cell<Option<(Instant, libc::pthread_t)>>,
+    /// The collections that run. One may begin while another disposes: see [`Began`].
+    running: RefCell<Vec<Began>>,
     /// Whether ours is the only entry of the list that CPython calls: see `seat.rs`.
     is_alone: Cell<bool>,
+}
+
+/// When a collection began, and in which thread.
+///
+/// 3.12's `_Py_RunGC` (Modules/gcmodule.c, 3.12.1) begins one that is due without asking whether another runs, and ends by
+/// saying that none does. So a finalizer, a callback, or another thread meanwhile, may come to more of them, full ones too.
+#[derive(Clone, Copy)]
+struct Began {
+    at: Instant,
+    thread: libc::pthread_t,
+}
+
+impl Began {
+    fn now() -> Began {
+        // SAFETY: reads the calling thread's own number.
+        Began { at: Instant::now(), thread: unsafe { libc::pthread_self() } }
+    }
+
+    /// Whether it began in the calling thread.
+    fn is_here(&self) -> bool {
+        // SAFETY: compares numbers.
+        unsafe { libc::pthread_equal(self.thread, libc::pthread_self()) != 0 }
+    }
 }
 
 /// The phases that CPython tells of.
@@ -110,10 +133,11 @@ impl Seat {
         let is_full = generation == OLD;
         match phase {
             Phase::Start => {
+                self.survivors.count(self.state);
                 // The program's callbacks may change it.
-                let is_due = is_full && !self.is_asked.get() && self.state.is_full_due();
-                // SAFETY: reads the calling thread's own number.
-                self.running.set(Some((Instant::now(), unsafe { libc::pthread_self() })));
+                let is_due =
+                    is_full && !self.is_asked.get() && self.running.borrow().is_empty() && self.state.is_full_due();
+                self.running.borrow_mut().push(Began::now());
                 // SAFETY: by the caller's word.
                 unsafe { self.forward(arguments) };
                 if is_full {
@@ -126,11 +150,13 @@ impl Seat {
                 } else if generation == OLD - 1 && self.is_ours() {
                     self.milestones.after_middle(self.state);
                 }
-                if let Some(finished) = self.background.look_in(self.state) {
+                if self.running.borrow().len() == 1
+                    && let Some(finished) = self.background.look_in(self.state)
+                {
                     self.history.borrow_mut().finished(finished);
                 }
-                if let Some((started, _)) = self.running.get() {
-                    let pause = started.elapsed();
+                if let Some(began) = self.last_begun_here().map(|i| self.running.borrow()[i]) {
+                    let pause = began.at.elapsed();
                     self.history.borrow_mut().note(generation, pause);
                     profile::collected(is_full);
                     // SAFETY: by the caller's word.
@@ -138,7 +164,9 @@ impl Seat {
                 }
                 // SAFETY: by the caller's word.
                 unsafe { self.forward(arguments) };
-                self.running.set(None);
+                if let Some(i) = self.last_begun_here() {
+                    self.running.borrow_mut().remove(i);
+                }
             }
         }
     }
@@ -146,6 +174,11 @@ impl Seat {
     /// Whether our search decides.
     fn is_ours(&self) -> bool {
         matches!(self.mode.get(), Mode::Heapkeeper | Mode::Background)
+    }
+
+    /// Which of the collections that run is the innermost of the calling thread.
+    fn last_begun_here(&self) -> Option<usize> {
+        self.running.borrow().iter().rposition(Began::is_here)
     }
 
     /// Who searches in a full collection that begins now.
@@ -159,6 +192,8 @@ impl Seat {
     }
 
     fn before_full(&self, is_due: bool) {
+        // Those of a collection that runs are candidates of this one.
+        self.disposed();
         let searcher = self.searcher();
         if !matches!(searcher, Mode::Heapkeeper | Mode::Background) {
             self.milestones.take_up();
@@ -180,7 +215,7 @@ impl Seat {
                         let expects_trash = history.expects_trash();
                         full::hide_survivors(self.state, &self.milestones, &self.survivors, expects_trash)
                     }
-                    Plan::Young { .. } => {
+                    Plan::Young => {
                         full::hide_old(self.state, &self.survivors);
                         None
                     }
@@ -194,19 +229,22 @@ impl Seat {
         }
     }
 
-    fn after_full(&self) {
+    /// CPython has disposed of what a search of ours left it with, or has come as far as to collect anew.
+    fn disposed(&self) {
         let state = self.state;
         // SAFETY: the GIL is held; visiting runs no Python code.
         let visit_left = |visit: &mut dyn FnMut(*mut PyObject)| unsafe {
             state.head(OLD).for_each(|header| visit(header.object()));
         };
-        if let Some(survivors) = self.history.borrow_mut().disposed(visit_left) {
-            self.state.set_long_lived(survivors, 0);
-        }
+        self.history.borrow_mut().disposed(visit_left);
+        self.survivors.count(state);
         self.survivors.come_back(state);
-        if let Plan::Young { old } = self.plan.replace(Plan::Whole) {
-            state.set_long_lived(old + state.long_lived_total(), 0);
-            let start = self.background.begin(state, &self.milestones);
+    }
+
+    fn after_full(&self) {
+        self.disposed();
+        if self.plan.replace(Plan::Whole) == Plan::Young {
+            let start = self.background.begin(self.state, &self.milestones);
             self.history.borrow_mut().begun(start);
         }
         if self.mode.get() == Mode::Verify {
@@ -258,13 +296,16 @@ impl Seat {
 
     /// The child of a fork: if the thread that collected is not the one that lives on, its collection never ends.
     fn after_fork(&self) {
-        // SAFETY: reads the calling thread's own number.
-        let is_other = |thread| unsafe { libc::pthread_equal(thread, libc::pthread_self()) == 0 };
         self.background.forget();
-        if self.running.get().is_some_and(|(_, thread)| is_other(thread)) {
-            self.running.set(None);
+        let mut running = self.running.borrow_mut();
+        let before = running.len();
+        running.retain(Began::is_here);
+        if running.len() < before {
+            self.survivors.count(self.state);
             self.survivors.come_back(self.state);
-            self.state.end_collecting();
+            if running.is_empty() {
+                self.state.end_collecting();
+            }
         }
     }
 }

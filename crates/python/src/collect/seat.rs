@@ -51,7 +51,10 @@ fn current() -> Option<*mut Seat> {
 /// What reports say of this interpreter's collector. Runs Python code, and so borrows nothing meanwhile.
 pub fn status(reason: Option<String>) -> CollectorStatus {
     // SAFETY: the GIL is held.
-    let seat = current().map(|seat| unsafe { ((*seat).history.borrow().clone(), (*seat).mode.get()) });
+    let seat = current().map(|seat| unsafe {
+        (*seat).survivors.count((*seat).state);
+        ((*seat).history.borrow().clone(), (*seat).mode.get())
+    });
     history::status(CollectorState::current(), seat.as_ref().map(|(history, mode)| (history, *mode)), reason)
 }
 
@@ -114,7 +117,7 @@ unsafe fn sit(state: CollectorState, mode: Mode) -> Result<(), String> {
             plan: Cell::new(Plan::Whole),
             is_asked: Cell::new(false),
             history: RefCell::default(),
-            running: Cell::new(None),
+            running: RefCell::default(),
             is_alone: Cell::new(false),
         });
         seat.survivors.clear();

@@ -154,11 +154,20 @@ impl CollectorState {
         }
     }
 
+    /// More survivors of the last full collection than CPython knows of.
+    pub fn add_long_lived(self, survivors: usize) {
+        let total: *mut isize = self.field(Layout::get().gc_long_lived_total);
+        // SAFETY: see the struct.
+        unsafe { total.write(total.read() + survivors as isize) };
+    }
+
+    /// Objects that came to the oldest generation since the last full collection.
     pub fn long_lived_pending(self) -> usize {
         // SAFETY: see the struct.
         unsafe { self.field::<isize>(Layout::get().gc_long_lived_pending).read().max(0) as usize }
     }
 
+    /// Survivors of the last full collection.
     pub fn long_lived_total(self) -> usize {
         // SAFETY: see the struct.
         unsafe { self.field::<isize>(Layout::get().gc_long_lived_total).read() as usize }

@@ -97,7 +97,8 @@ unsafe extern "C" fn called(capsule: *mut PyObject, _: *mut *mut PyObject, _: Py
 impl Verification {
     /// CPython is about to search: do so before it, and set the probe.
     pub fn begin(&mut self, state: CollectorState) {
-        if self.stopped {
+        // A collection within one that is compared is not.
+        if self.stopped || self.running.is_some() {
             return;
         }
         // SAFETY: the GIL is held, no exception is set.
