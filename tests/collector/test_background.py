@@ -138,6 +138,127 @@ assert all(others[90_000 + i] == {i: i} for i in range(10_000))
 """)
 
 
+def test_a_list_of_somebody_elses_is_no_list_of_objects(whole):
+    """CPython's time zones are kept in a list of C structures, whose links lie where an object's would."""
+    whole("""
+import zoneinfo
+zones = sorted(zoneinfo.available_timezones())[:60] or ["UTC"]
+class Small:
+    __slots__ = ()
+class Holder:
+    def __init__(self):
+        self.me, self.held = self, [Small() for _ in range(500)]
+holders = [Holder() for _ in range(100)]
+gc.collect()
+refs = [weakref.ref(holder) for holder in holders]
+kept[0] = None
+del holders
+start()
+for ref in refs:
+    holder = ref()
+    holder.me = holder.held = None
+    del holder
+for _ in range(30):
+    zoneinfo.ZoneInfo.clear_cache()
+    for zone in zones:
+        try:
+            zoneinfo.ZoneInfo(zone)
+        except zoneinfo.ZoneInfoNotFoundError:
+            pass  # No time zones on this machine.
+before = len(full)
+until(lambda: background()["finished"] == 1)
+grow_until(lambda: len(full) > before)
+assert gone == {1, -1}
+""")
+
+
+def test_collections_that_begin_late(whole):
+    """3.12 and later collect some time after the threshold was exceeded, when temporary objects may be gone again."""
+    whole("""
+numbers = list(range(10))
+def grow():
+    for _ in range(6):
+        sum(numbers)
+    grown.append([])
+while len(full) < 3:
+    grow()
+assert background()["started"] >= 2, background()
+""")
+
+
+def test_garbage_older_than_our_heap(run):
+    """What lies elsewhere is left to a collection of the whole, which comes next."""
+    told = run(
+        """
+import gc
+class Node:
+    def __init__(self):
+        self.me = self
+    def __del__(self):
+        gone.append(self)
+gone = []
+gc.disable()
+old = [Node() for _ in range(1000)]
+import heapkeeper
+assert heapkeeper.install(gc="background", profile="off")
+kept = [[[]] for _ in range(100_000)]
+gc.collect()
+gc.enable()
+old, grown = None, []
+while not gone:
+    grown.extend([] for _ in range(1_000))
+    assert len(grown) < 1_000_000
+print(len(gone), heapkeeper.gc.stats()["background"]["started"] > 0)
+""",
+        heapkeeper=None,
+    )
+    assert told.stdout == "1000 True\n"
+
+
+def test_a_threshold_that_is_raised_meanwhile(whole):
+    whole("""
+kept[0] = None
+start()
+before = len(full)
+gc.set_threshold(gc.get_threshold()[0], 10, 1_000_000)
+until(lambda: background()["finished"] == 1)
+more = [[[]] for _ in range(100_000)]
+assert len(full) == before and not gone
+gc.set_threshold(gc.get_threshold()[0], 10, 10)
+grow_until(lambda: len(full) > before)
+assert len(gone) == 2
+""")
+
+
+def test_another_collector_takes_over(whole):
+    whole("""
+kept[0] = None
+start()
+heapkeeper.install(gc="cpython")
+assert gc.collect() == 2 and len(gone) == 2
+heapkeeper.install(gc="background")
+kept[1] = None
+start()
+until(lambda: len(gone) == 4)
+""")
+
+
+def test_a_program_that_becomes_another_one(run):
+    """It has no children to wait for, of whatever kind."""
+    told = run.under(
+        "background",
+        HEAP
+        + """
+import sys
+kept[0] = None
+start()
+look = "import os; print(open(f'/proc/self/task/{os.getpid()}/children').read() or 'none')"
+os.execv(sys.executable, [sys.executable, "-I", "-c", look])
+""",
+    )
+    assert told.stdout == "none\n"
+
+
 def test_a_collection_that_is_asked_for_is_whole(whole):
     """While a child searches, and while what it found waits."""
     whole("""

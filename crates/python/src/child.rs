@@ -2,7 +2,7 @@
 //!
 //! It is no child that the program could notice. A bare `clone` runs no handlers of `fork`; without an exit signal there is no
 //! SIGCHLD, and `wait` and `waitpid` pass it over; it closes what files it inherited, so that pipes end when they should;
-//! signals do not reach it. `ps` shows it as `heapkeeper-look`.
+//! most signals do not reach it. `ps` shows it as `heapkeeper-look`, and what it used is in `RUSAGE_CHILDREN`.
 //!
 //! Other threads may hold any lock at that moment, libc's own too, and nobody is left to free it. So the child takes none,
 //! drops no reference of the interpreter's, and allocates from memory that is its alone ([`Allocator`]).
@@ -17,8 +17,9 @@ use std::mem::zeroed;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-/// Seconds of processor time after which a child is ended, whatever it does.
+/// Seconds of processor time after which a child is ended, and of any time, if it waits for what never comes.
 const MOST_CPU_S: libc::rlim_t = 60;
+const MOST_S: libc::c_uint = 120;
 /// What it yields to others, in steps of niceness.
 const NICER: libc::c_int = 10;
 
@@ -46,9 +47,8 @@ impl Child {
             let pid = libc::syscall(libc::SYS_clone, none, none, none, none, none);
             if pid == 0 {
                 IS_CHILD.store(true, Relaxed);
-                if live_apart() {
-                    work();
-                }
+                live_apart();
+                work();
                 libc::syscall(libc::SYS_exit_group, 0);
             }
             let error = io::Error::last_os_error();
@@ -62,10 +62,16 @@ impl Child {
         self.wait(libc::WNOHANG)
     }
 
-    /// End it, and wait for that.
-    pub fn end(self) {
-        // SAFETY: a child of ours that was not waited for: nobody else has its number.
-        unsafe { libc::kill(self.0, libc::SIGKILL) };
+    /// Have it end, soon. If it is a child of ours: a process that C code forked has its parent's number here.
+    pub fn kill(&self) {
+        if !self.has_ended() {
+            // SAFETY: not waited for until now, so that nobody else has its number.
+            unsafe { libc::kill(self.0, libc::SIGKILL) };
+        }
+    }
+
+    /// Wait until it has ended.
+    pub fn wait_for_end(self) {
         while !self.wait(0) {}
     }
 
@@ -77,20 +83,36 @@ impl Child {
     }
 }
 
-/// In the child: keep out of the program's way. False if it cannot.
-fn live_apart() -> bool {
+/// In the child: keep out of the program's way.
+fn live_apart() {
     // SAFETY: system calls, and libc's functions that are nothing more.
     unsafe {
-        // First of all, for somebody may wait for the end of a pipe.
+        // First of all, for somebody may wait for the end of a pipe. Kernels before 5.9 have no call for all of them.
         if libc::syscall(libc::SYS_close_range, 0, libc::c_uint::MAX, 0) != 0 {
-            return false;
+            let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+            libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit);
+            (0..limit.rlim_cur.min(1 << 20) as libc::c_int).for_each(|file| {
+                libc::close(file);
+            });
         }
-        // A handler of the program's would speak of the program.
-        for signal in [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGABRT] {
+        // Handlers of the program's would speak of the program.
+        let deadly = [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGABRT];
+        // A service that is told to end as a whole has to wait for nobody.
+        let ending = [libc::SIGTERM, libc::SIGALRM];
+        let mut heard: libc::sigset_t = zeroed();
+        libc::sigemptyset(&raw mut heard);
+        for signal in deadly.into_iter().chain(ending) {
             libc::signal(signal, libc::SIG_DFL);
         }
+        for signal in ending {
+            libc::sigaddset(&raw mut heard, signal);
+        }
+        libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const heard, ptr::null_mut());
+        libc::alarm(MOST_S);
         let limit = libc::rlimit { rlim_cur: MOST_CPU_S, rlim_max: MOST_CPU_S };
         libc::setrlimit(libc::RLIMIT_CPU, &raw const limit);
+        let usual = libc::sched_param { sched_priority: 0 };
+        libc::sched_setscheduler(0, libc::SCHED_OTHER, &raw const usual);
         libc::setpriority(libc::PRIO_PROCESS, 0, libc::getpriority(libc::PRIO_PROCESS, 0) + NICER);
         let file = libc::open(c"/proc/self/oom_score_adj".as_ptr(), libc::O_WRONLY);
         if file >= 0 {
@@ -100,7 +122,6 @@ fn live_apart() -> bool {
         libc::prctl(libc::PR_SET_NAME, c"heapkeeper-look".as_ptr());
         libc::prctl(libc::PR_SET_DUMPABLE, 0);
     }
-    true
 }
 
 static IS_CHILD: AtomicBool = AtomicBool::new(false);

@@ -253,6 +253,22 @@ pub fn checked_word(base: *const u8, offset_bytes: u32) -> Option<usize> {
     Checked::new().read(base, offset_bytes)
 }
 
+/// The same where anything may be at `base`; `None` also where the kernel may not be asked.
+pub fn unknown_word(base: *const u8, offset_bytes: u32) -> Option<usize> {
+    let mut word = MaybeUninit::uninit();
+    // SAFETY: the kernel has filled it.
+    read_through_kernel(base.wrapping_add(offset_bytes as usize), &mut word).then(|| unsafe { word.assume_init() })
+}
+
+/// Copy what is at `from`; whether that could be read.
+fn read_through_kernel<T>(from: *const u8, value: &mut MaybeUninit<T>) -> bool {
+    let into = libc::iovec { iov_base: value.as_mut_ptr().cast(), iov_len: size_of::<T>() };
+    let remote = libc::iovec { iov_base: from.cast_mut().cast(), iov_len: size_of::<T>() };
+    // SAFETY: writes only to `value`; the kernel checks the other address.
+    let read = unsafe { libc::process_vm_readv(libc::getpid(), &into, 1, &remote, 1, 0) };
+    read == size_of::<T>() as isize
+}
+
 /// # Safety
 /// There is a `T` at `offset_bytes` from `base`.
 #[inline]
@@ -314,11 +330,7 @@ impl Memory for Checked {
             return Direct.read(base, offset_bytes);
         }
         let mut value = MaybeUninit::<T>::uninit();
-        let into = libc::iovec { iov_base: value.as_mut_ptr().cast(), iov_len: size_of::<T>() };
-        let remote = libc::iovec { iov_base: from.cast_mut().cast(), iov_len: size_of::<T>() };
-        // SAFETY: writes only to `value`; the kernel checks the other address.
-        let read = unsafe { libc::process_vm_readv(libc::getpid(), &into, 1, &remote, 1, 0) };
-        if read == size_of::<T>() as isize {
+        if read_through_kernel(from, &mut value) {
             self.note_readable(from.addr());
             // SAFETY: the kernel has filled it, and `walk_with` asks for pointers and integers only.
             return Some(unsafe { value.assume_init() });

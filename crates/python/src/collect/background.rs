@@ -26,19 +26,25 @@ use std::time::{Duration, Instant};
 use pyo3_ffi::PyObject;
 
 use crate::child::{Child, Shared};
-use crate::collect::full::{self, Found, Survivors};
+use crate::collect::full::{self, Found, Sighting, Survivors};
 use crate::collect::milestones::Milestones;
 use crate::collect::seat;
-use crate::collect::state::CollectorState;
+use crate::collect::state::{CollectorState, OLD};
 use crate::{hosts, interpreter};
 
 /// Heaps of fewer objects are searched at once: it takes some milliseconds.
 const LEAST_OBJECTS: usize = 100_000;
+/// CPython searches the young generations itself: no more of them than one object in so many.
+const YOUNG_SHARE: usize = 8;
 /// What a search takes for an object, and what starting a child takes for a GiB of memory, roughly: to decide the first time.
 const SEARCH_AN_OBJECT: Duration = Duration::from_nanos(40);
 const START_A_GIB: Duration = Duration::from_millis(30);
 /// So many times shorter must the start be.
 const WORTH: u32 = 4;
+/// After so many searches at once because the last start took long, it may have been the machine's fault.
+const MOST_DOUBTS: u32 = 8;
+/// So many children in a row that end without a word are enough.
+const MOST_FAILURES: u32 = 3;
 /// As many objects are untracked after one search.
 const MOST_PLAIN: usize = 16 << 10;
 
@@ -57,13 +63,17 @@ pub enum Plan {
 #[derive(Default)]
 pub struct Background {
     stage: RefCell<Stage>,
-    /// A child that has handed over, and may be about to end.
-    leaving: RefCell<Option<Child>>,
+    /// Children that are done with, until they have ended.
+    leaving: RefCell<Vec<Child>>,
     /// How long it took to start the last one, and how much memory the process had.
     start: Cell<Option<(Duration, u64)>>,
+    /// Collections since then that were done at once because of it.
+    doubts: Cell<u32>,
+    /// Children in a row that ended without a word.
+    failures: Cell<u32>,
     /// The next search is not for a child: the last one failed, or has left something.
     is_next_whole: Cell<bool>,
-    /// The system allows no children.
+    /// The system allows no children, or they come to nothing.
     is_refused: Cell<bool>,
 }
 
@@ -91,13 +101,14 @@ pub struct Finished {
     pub search: Duration,
 }
 
-/// What a child writes and its parent reads: figures, then the addresses of trash, then those of objects that need not be
-/// tracked.
+/// What a child writes and its parent reads: figures, then the trash, then objects that need not be tracked.
 struct Report {
     memory: Shared,
-    /// How many addresses of trash there is room for.
+    /// How much trash there is room for.
     room: usize,
     started: Instant,
+    /// The oldest generation's, at that time.
+    threshold: i32,
 }
 
 #[repr(C, align(64))]
@@ -108,23 +119,25 @@ struct Figures {
     unrooted: usize,
     trash: usize,
     plain: usize,
+    /// Trash that lies outside our heap, or that there was no room for.
+    left_out: usize,
     scratch_bytes: usize,
     search: Duration,
 }
 
 impl Report {
-    fn new(room: usize) -> Option<Report> {
-        let memory = Shared::new(size_of::<Figures>() + (room + MOST_PLAIN) * size_of::<usize>())?;
-        Some(Report { memory, room, started: Instant::now() })
+    fn new(room: usize, threshold: i32) -> Option<Report> {
+        let memory = Shared::new(size_of::<Figures>() + (room + MOST_PLAIN) * size_of::<Sighting>())?;
+        Some(Report { memory, room, started: Instant::now(), threshold })
     }
 
     fn figures(&self) -> *mut Figures {
         self.memory.start().cast()
     }
 
-    /// The place of an address.
-    fn place(&self, i: usize) -> *mut usize {
-        self.memory.start().wrapping_add(size_of::<Figures>()).cast::<usize>().wrapping_add(i)
+    /// The place of a sighting.
+    fn place(&self, i: usize) -> *mut Sighting {
+        self.memory.start().wrapping_add(size_of::<Figures>()).cast::<Sighting>().wrapping_add(i)
     }
 
     /// The figures, if they are complete. The rest is complete then as well.
@@ -133,15 +146,15 @@ impl Report {
         unsafe { (*self.figures()).is_done.load(Ordering::Acquire).then(|| &*self.figures()) }
     }
 
-    fn trash(&self) -> impl Iterator<Item = usize> {
-        self.addresses(0, self.read().map_or(0, |figures| figures.trash))
+    fn trash(&self) -> impl Iterator<Item = Sighting> {
+        self.sightings(0, self.read().map_or(0, |figures| figures.trash))
     }
 
-    fn plain(&self) -> impl Iterator<Item = usize> {
-        self.addresses(self.room, self.read().map_or(0, |figures| figures.plain))
+    fn plain(&self) -> impl Iterator<Item = Sighting> {
+        self.sightings(self.room, self.read().map_or(0, |figures| figures.plain))
     }
 
-    fn addresses(&self, first: usize, count: usize) -> impl Iterator<Item = usize> {
+    fn sightings(&self, first: usize, count: usize) -> impl Iterator<Item = Sighting> {
         // SAFETY: the child wrote so many.
         (0..count).map(move |i| unsafe { self.place(first + i).read() })
     }
@@ -150,20 +163,27 @@ impl Report {
     fn begin(&self, state: CollectorState, milestones: &Milestones) -> io::Result<Child> {
         let range = hosts::range().ok_or(io::ErrorKind::Unsupported)?;
         let figures = self.figures();
-        // SAFETY: only the child calls these, and it alone writes. Both lists have the room that is asked for first.
+        // SAFETY: only the child calls these, with objects that are alive, and it alone writes. Both lists have the room
+        // that is asked for first.
         unsafe {
             let put = |count: *mut usize, first: usize, room: usize, object: *mut PyObject| {
-                // Trash outside our heap waits for a search of the whole.
-                if *count < room && range.contains(object.cast()) {
-                    self.place(first + *count).write(object.addr());
+                let is_put = *count < room && range.contains(object.cast());
+                if is_put {
+                    self.place(first + *count).write(Sighting::of(object));
                     *count += 1;
                 }
+                is_put
             };
             full::search_in_child(
                 state,
                 milestones,
-                |object| put(&raw mut (*figures).trash, 0, self.room, object),
-                |object| put(&raw mut (*figures).plain, self.room, MOST_PLAIN, object),
+                |object| {
+                    let is_put = put(&raw mut (*figures).trash, 0, self.room, object);
+                    (*figures).left_out += usize::from(!is_put);
+                },
+                |object| {
+                    put(&raw mut (*figures).plain, self.room, MOST_PLAIN, object);
+                },
                 |found| {
                     (*figures).candidates = found.candidates;
                     (*figures).survivors = found.survivors;
@@ -180,12 +200,15 @@ impl Report {
 impl Background {
     /// A full collection begins; what it does. `is_due` says that nobody asked for it.
     pub fn plan(&self, state: CollectorState, is_due: bool) -> Plan {
-        let is_found = matches!(*self.stage.borrow(), Stage::Found(_));
-        if is_due && is_found && !interpreter::are_several() {
+        let may_go_on = is_due
+            && !interpreter::are_several()
+            && !interpreter::is_ending()
+            && state.young_estimate() <= state.tracked_estimate() / YOUNG_SHARE;
+        if may_go_on && matches!(*self.stage.borrow(), Stage::Found(_)) {
             return Plan::Found;
         }
         let is_idle = matches!(*self.stage.borrow(), Stage::Idle);
-        if is_due && is_idle && !self.is_next_whole.take() && self.is_worth(state) {
+        if may_go_on && is_idle && !self.is_next_whole.take() && self.is_worth(state) {
             return Plan::Young;
         }
         self.give_up();
@@ -195,12 +218,7 @@ impl Background {
     /// Whether a child would make the pause shorter.
     fn is_worth(&self, state: CollectorState) -> bool {
         let objects = state.tracked_estimate();
-        if objects < LEAST_OBJECTS
-            || self.is_refused.get()
-            || !seat::all_replaced()
-            || interpreter::are_several()
-            || interpreter::is_ending()
-        {
+        if objects < LEAST_OBJECTS || self.is_refused.get() || !seat::all_replaced() {
             return false;
         }
         let resident = resident_bytes();
@@ -212,17 +230,24 @@ impl Background {
                 START_A_GIB.mul_f64(resident.saturating_sub(ours) as f64 / (1u64 << 30) as f64)
             }
         };
-        start * WORTH <= SEARCH_AN_OBJECT.saturating_mul(u32::try_from(objects).unwrap_or(u32::MAX))
+        let is_worth = start * WORTH <= SEARCH_AN_OBJECT.saturating_mul(u32::try_from(objects).unwrap_or(u32::MAX));
+        if is_worth {
+            self.doubts.set(0);
+        } else if self.start.get().is_some() {
+            self.doubts.set(self.doubts.get() + 1);
+            if self.doubts.get() == MOST_DOUBTS {
+                self.doubts.set(0);
+                self.start.set(None);
+            }
+        }
+        is_worth
     }
 
     /// The young generations were collected: start a child. How long that took.
     pub fn begin(&self, state: CollectorState, milestones: &Milestones) -> Duration {
-        if let Some(child) = self.leaving.take() {
-            child.end();
-        }
         let started = Instant::now();
         let room = state.tracked_estimate() * 2 + LEAST_OBJECTS;
-        let begun = Report::new(room)
+        let begun = Report::new(room, state.threshold(OLD))
             .ok_or_else(|| io::Error::from(io::ErrorKind::OutOfMemory))
             .and_then(|report| Ok((report.begin(state, milestones)?, report)));
         let took = started.elapsed();
@@ -244,7 +269,7 @@ impl Background {
     /// See whether the child is done, between two collections; called often. What it did, the first time.
     #[inline]
     pub fn look_in(&self, state: CollectorState) -> Option<Finished> {
-        if matches!(*self.stage.borrow(), Stage::Idle) && self.leaving.borrow().is_none() {
+        if matches!(*self.stage.borrow(), Stage::Idle) && self.leaving.borrow().is_empty() {
             return None;
         }
         self.look_closely(state)
@@ -252,31 +277,43 @@ impl Background {
 
     #[cold]
     fn look_closely(&self, state: CollectorState) -> Option<Finished> {
-        self.leaving.borrow_mut().take_if(|child| child.has_ended());
+        self.leaving.borrow_mut().retain(|child| !child.has_ended());
         let (child, report) = match self.stage.take() {
-            Stage::Searching(child, report) if report.read().is_some() => (child, report),
-            Stage::Searching(child, report) => {
-                // It may end without a word at the moment that it is asked; but it says its last word first.
-                match child.has_ended() && report.read().is_none() {
-                    true => self.is_next_whole.set(true),
-                    false => drop(self.stage.replace(Stage::Searching(child, report))),
-                }
-                return None;
-            }
+            Stage::Searching(child, report) => (child, report),
             other => {
                 self.stage.replace(other);
                 return None;
             }
         };
-        self.leaving.replace(Some(child));
-        let figures = report.read()?;
+        // In this order: its last word comes before its end.
+        let has_ended = child.has_ended();
+        let Some(figures) = report.read() else {
+            if has_ended {
+                self.is_next_whole.set(true);
+                self.failures.set(self.failures.get() + 1);
+                self.is_refused.set(self.failures.get() >= MOST_FAILURES);
+            } else {
+                self.stage.replace(Stage::Searching(child, report));
+            }
+            return None;
+        };
+        if !has_ended {
+            self.leaving.borrow_mut().push(child);
+        }
+        self.failures.set(0);
         let finished =
             Finished { candidates: figures.candidates, scratch_bytes: figures.scratch_bytes, search: figures.search };
         full::untrack_found(state, report.plain());
-        let (survivors, trash) = (figures.survivors, figures.trash);
-        state.set_long_lived(survivors, state.long_lived_pending());
-        if trash > 0 {
-            self.stage.replace(Stage::Found(Trash { report, added: state.make_full_due() }));
+        state.set_long_lived(figures.survivors, state.long_lived_pending());
+        let (trash, left_out) = (figures.trash, figures.left_out);
+        self.is_next_whole.set(left_out > 0);
+        if trash + left_out > 0 {
+            // Whoever has put full collections off meanwhile has done so for this one, too.
+            let is_put_off = state.threshold(OLD) > report.threshold;
+            let added = if is_put_off { 0 } else { state.make_full_due() };
+            if left_out == 0 {
+                self.stage.replace(Stage::Found(Trash { report, added }));
+            }
         }
         Some(finished)
     }
@@ -294,8 +331,15 @@ impl Background {
     /// Forget what is under way or was found.
     pub fn give_up(&self) {
         if let Stage::Searching(child, _) = self.stage.take() {
-            child.end();
+            child.kill();
+            self.leaving.borrow_mut().push(child);
         }
+    }
+
+    /// The same, and wait until no child is left.
+    pub fn end(&self) {
+        self.give_up();
+        self.leaving.take().into_iter().for_each(Child::wait_for_end);
     }
 
     /// In the child of a fork: what is under way is the parent's.
@@ -307,10 +351,7 @@ impl Background {
 
 impl Drop for Background {
     fn drop(&mut self) {
-        self.give_up();
-        if let Some(child) = self.leaving.take() {
-            child.end();
-        }
+        self.end();
     }
 }
 

@@ -163,11 +163,12 @@ fn with_search<R>(
     after_roots: impl FnOnce(&Search<'_>) -> bool,
     work: impl FnOnce(&mut Search<'_>, Walked, &mut Found) -> R,
 ) -> Option<R> {
+    let objects_of = ObjectsOf::interpreter(state, milestones);
     with_tables(|tables, held_bytes| {
         // For objects elsewhere; longer-lived than the search.
         let mut memory = Box::default();
         let mut search = tables.search(held_bytes, Outside::NONE);
-        let result = search_with(state, milestones, &mut search, &mut memory, found, after_roots, work);
+        let result = search_with(&objects_of, &mut search, &mut memory, found, after_roots, work);
         let (has_counted, deepest) = search.used();
         tables.end_search(has_counted, deepest);
         result
@@ -187,9 +188,22 @@ fn with_tables<R>(work: impl FnOnce(&mut Tables, usize) -> R) -> Option<R> {
     })
 }
 
-fn search_with<'a, R>(
+/// Whose objects are searched.
+struct ObjectsOf<'a> {
     state: CollectorState,
-    milestones: &Milestones,
+    milestones: &'a Milestones,
+    /// `sys.modules`, borrowed from the interpreter; null if there is none. Asking for it allocates.
+    modules: *mut PyObject,
+}
+
+impl ObjectsOf<'_> {
+    fn interpreter(state: CollectorState, milestones: &Milestones) -> ObjectsOf<'_> {
+        ObjectsOf { state, milestones, modules: modules() }
+    }
+}
+
+fn search_with<'a, R>(
+    objects_of: &ObjectsOf<'_>,
     search: &mut Search<'a>,
     memory: &'a mut Box<[u64]>,
     found: &mut Found,
@@ -197,6 +211,7 @@ fn search_with<'a, R>(
     work: impl FnOnce(&mut Search<'a>, Walked, &mut Found) -> R,
 ) -> Option<R> {
     let mut clock = Clock::start();
+    let ObjectsOf { state, milestones, modules } = *objects_of;
     let mut walked = walk(state, milestones, search)?;
     let chunks = chunks_of(&walked.elsewhere);
     *memory = zeroed(Outside::words_for(chunks.len()))?;
@@ -207,7 +222,7 @@ fn search_with<'a, R>(
     clock.lap(&mut found.phases.walk);
 
     let objects = Objects::new();
-    search.mark_known(&objects, |mark| visit_roots(state, mark));
+    search.mark_known(&objects, |mark| visit_roots(state, modules, mark));
     clock.lap(&mut found.phases.roots);
     found.unrooted = search.unreached();
     // Few are counted in no time, and then known for certain.
@@ -321,11 +336,16 @@ fn chunks_of(addresses: &[*mut u8]) -> Vec<usize> {
     chunks
 }
 
+/// See [`ObjectsOf`].
+fn modules() -> *mut PyObject {
+    // SAFETY: the GIL is held.
+    unsafe { ffi::PySys_GetObject(c"modules".as_ptr()) }
+}
+
 /// Objects that are alive whatever refers to them: the loaded modules, and what running code has in its local variables.
-fn visit_roots(state: CollectorState, mark: &mut dyn FnMut(ObjectPtr)) {
-    // SAFETY: the GIL is held; thread states of this interpreter stay while it is; `modules` is borrowed from the interpreter.
+fn visit_roots(state: CollectorState, modules: *mut PyObject, mark: &mut dyn FnMut(ObjectPtr)) {
+    // SAFETY: the GIL is held; thread states of this interpreter stay while it is; `modules` is `sys.modules`.
     unsafe {
-        let modules = ffi::PySys_GetObject(c"modules".as_ptr());
         if !modules.is_null() && ffi::PyDict_CheckExact(modules) != 0 {
             mark(ObjectPtr(modules));
         }
@@ -388,7 +408,7 @@ pub fn hide_survivors(
                     hidden.take_all(joined);
                 }
                 if order::is_due(walked.descents, found.survivors, survivors.ordered.get()) {
-                    let roots = |mark: &mut dyn FnMut(ObjectPtr)| visit_roots(state, mark);
+                    let roots = |mark: &mut dyn FnMut(ObjectPtr)| visit_roots(state, modules(), mark);
                     order::put_in_order(search, hidden, found.survivors, milestones, roots);
                     survivors.ordered.set(found.survivors);
                 }
@@ -439,13 +459,13 @@ pub fn search_in_child(
     done: impl FnOnce(&Found),
 ) -> std::io::Result<Child> {
     let started = with_tables(|tables, held_bytes| {
+        let objects_of = ObjectsOf::interpreter(state, milestones);
         let search_alone = || {
             let mut found = Found::default();
             let mut memory = Box::default();
             let mut search = tables.search(held_bytes, Outside::NONE);
             search_with(
-                state,
-                milestones,
+                &objects_of,
                 &mut search,
                 &mut memory,
                 &mut found,
@@ -488,7 +508,7 @@ pub fn hide_all_but(
     state: CollectorState,
     survivors: &Survivors,
     count: usize,
-    trash: impl Iterator<Item = usize>,
+    trash: impl Iterator<Item = Sighting>,
 ) -> (Found, usize) {
     let mut found = Found { is_counted: true, ..Found::default() };
     let mut clock = Clock::start();
@@ -499,17 +519,20 @@ pub fn hide_all_but(
         hidden.take_all(old);
         survivors.uncounted.set(count);
         let heads = [hidden, old, state.head(0), state.head(1)];
-        for address in trash {
-            match tracked_at(address, &heads) {
+        for sighting in trash {
+            match sighting.header(&heads) {
                 Some(header) => {
                     header.unlink();
                     old.append(header);
-                    left.push(address);
+                    found.suspects += 1;
+                    // Without memory, their call sites are not told.
+                    if left.try_reserve(1).is_ok() {
+                        left.push(sighting.address);
+                    }
                 }
                 None => gone += 1,
             }
         }
-        found.suspects = left.len();
         left.sort_unstable();
         let visit_suspects = |visit: &mut dyn FnMut(*mut u8)| old.for_each(|header| visit(header.object().cast()));
         note_types(visit_suspects, |address| left.binary_search(&address.addr()).is_ok(), &mut found.types);
@@ -519,65 +542,80 @@ pub fn hide_all_but(
 }
 
 /// Stop tracking what a child found to need no tracking, as far as that is still so.
-pub fn untrack_found(state: CollectorState, plain: impl Iterator<Item = usize>) {
+pub fn untrack_found(state: CollectorState, plain: impl Iterator<Item = Sighting>) {
     let heads = [state.head(OLD), state.head(0), state.head(1)];
-    for address in plain {
+    let kinds = [(&raw const ffi::PyTuple_Type).addr(), (&raw const ffi::PyDict_Type).addr()];
+    for sighting in plain.filter(|sighting| kinds.contains(&sighting.kind)) {
         // SAFETY: the GIL is held. An object that is tracked is alive.
         unsafe {
-            if let Some(header) = tracked_at(address, &heads)
-                && is_tuple_or_dict(header.object())
-            {
+            if let Some(header) = sighting.header(&heads) {
                 untrack_if_plain(header.object());
             }
         }
     }
 }
 
-/// The header of the object at `address`, if there is one now that stands in a list. An object was there once; since then its
-/// memory may have been freed, given back, and used again for anything.
-///
-/// **Sound:** a header that its two neighbours name is in their list. Who leaves a list is taken out of both neighbours, so
-/// that none of them leads to it any more, and nobody but the collector ever writes the address of a header. What is read
-/// lies in blocks of the interpreter's heap, or is a list's head, or else is read through the kernel.
-///
-/// # Safety
-/// The GIL is held, the lists are canonical, and no other interpreter uses the same heap.
-unsafe fn tracked_at(address: usize, heads: &[HeaderPtr]) -> Option<HeaderPtr> {
-    let range = hosts::range()?;
-    // SAFETY: there is a heap, and the GIL is held.
-    let heap = unsafe { hosts::main() }.number();
-    let in_block = |header: HeaderPtr| {
-        let location = range.locate(header.0.cast()).filter(|location| location.heap == heap);
-        location.is_some_and(|location| {
-            // At the start, or behind one word pair more (3.11+, `_PyType_PreHeaderSize`).
-            let offset = header.0.addr() - location.start;
-            (offset == 0 || offset == HEADER_BYTES) && offset + 2 * HEADER_BYTES <= location.block_bytes
-        })
-    };
-    let header = HeaderPtr(range.start().with_addr(address.checked_sub(HEADER_BYTES)?).cast());
-    if !in_block(header) {
-        return None;
-    }
-    // SAFETY: two words of a block, or of a head.
-    unsafe {
-        let (next, prev) = (header.next(), header.prev());
-        let leads_back = |neighbour: HeaderPtr, read: unsafe fn(HeaderPtr) -> HeaderPtr, offset_bytes: u32| {
-            if heads.contains(&neighbour) || in_block(neighbour) {
-                return read(neighbour) == header;
-            }
-            let word = frames::checked_word(neighbour.0.cast(), offset_bytes);
-            word.is_some_and(|word| word & !FLAGS == header.0.addr())
-        };
-        let word_bytes = size_of::<usize>() as u32;
-        (leads_back(prev, |prev| prev.next(), 0) && leads_back(next, |next| next.prev(), word_bytes)).then_some(header)
-    }
+/// An object that was tracked when a child looked.
+#[derive(Debug, Clone, Copy)]
+pub struct Sighting {
+    pub address: usize,
+    /// The address of its type.
+    pub kind: usize,
 }
 
-/// # Safety
-/// A live object; the GIL is held.
-unsafe fn is_tuple_or_dict(object: *mut PyObject) -> bool {
-    // SAFETY: by the caller's word.
-    unsafe { ffi::PyTuple_CheckExact(object) != 0 || ffi::PyDict_CheckExact(object) != 0 }
+impl Sighting {
+    /// # Safety
+    /// A live object.
+    pub unsafe fn of(object: *mut PyObject) -> Sighting {
+        // SAFETY: by the caller's word.
+        Sighting { address: object.addr(), kind: unsafe { ffi::Py_TYPE(object) }.addr() }
+    }
+
+    /// Its header, if an object of that type is there now that stands in a list. Since it was seen its memory may have been
+    /// freed, given back, and used again for anything.
+    ///
+    /// **Sound:** whose type is the one that was seen, whose count is above 0, and whose two neighbours name it, is an object
+    /// in a list. A freed object's count is 0. Its words in between may be anybody's, who would have to keep a list of his own of
+    /// the same shape, with that very type at the same place. What is read lies in blocks of the interpreter's heap, or is a
+    /// list's head, or else is read through the kernel.
+    ///
+    /// # Safety
+    /// The GIL is held, the lists are canonical, and no other interpreter uses the same heap.
+    unsafe fn header(self, heads: &[HeaderPtr]) -> Option<HeaderPtr> {
+        let range = hosts::range()?;
+        // SAFETY: there is a heap, and the GIL is held.
+        let heap = unsafe { hosts::main() }.number();
+        let in_block = |header: HeaderPtr| {
+            let location = range.locate(header.0.cast()).filter(|location| location.heap == heap);
+            location.is_some_and(|location| {
+                // At the start, or behind one word pair more (3.11+, `_PyType_PreHeaderSize`).
+                let offset = header.0.addr() - location.start;
+                (offset == 0 || offset == HEADER_BYTES) && offset + 2 * HEADER_BYTES <= location.block_bytes
+            })
+        };
+        let header = HeaderPtr(range.start().with_addr(self.address.checked_sub(HEADER_BYTES)?).cast());
+        if !in_block(header) {
+            return None;
+        }
+        // SAFETY: a header and two words of an object, all within a block; a neighbour's are within one as well, or a head's.
+        unsafe {
+            let object = header.object();
+            if ffi::Py_TYPE(object).addr() != self.kind || ffi::Py_REFCNT(object) <= 0 {
+                return None;
+            }
+            let (next, prev) = (header.next(), header.prev());
+            let leads_back = |neighbour: HeaderPtr, read: unsafe fn(HeaderPtr) -> HeaderPtr, offset_bytes: u32| {
+                if heads.contains(&neighbour) || in_block(neighbour) {
+                    return read(neighbour) == header;
+                }
+                let word = frames::unknown_word(neighbour.0.cast(), offset_bytes);
+                word.is_some_and(|word| word & !FLAGS == header.0.addr())
+            };
+            let word_bytes = size_of::<usize>() as u32;
+            (leads_back(prev, |prev| prev.next(), 0) && leads_back(next, |next| next.prev(), word_bytes))
+                .then_some(header)
+        }
+    }
 }
 
 /// Stop tracking what need not be tracked: tuples first, as CPython does, then dicts, which may hold such tuples. `note` is told

@@ -147,10 +147,17 @@ unsafe fn type_name(kind: *mut ffi::PyTypeObject) -> String {
         if (*kind).tp_flags & ffi::Py_TPFLAGS_HEAPTYPE == 0 || (*kind).tp_dict.is_null() {
             return name;
         }
-        // A look into the type's own dict runs no code.
-        let module = ffi::PyDict_GetItemString((*kind).tp_dict, c"__module__".as_ptr());
+        // A look-up could run code, of a key that is a kind of string.
+        let (mut position, mut key, mut module) = (0, ptr::null_mut(), ptr::null_mut());
+        while ffi::PyDict_Next((*kind).tp_dict, &mut position, &mut key, &mut module) != 0 {
+            if ffi::PyUnicode_CheckExact(key) != 0
+                && ffi::PyUnicode_CompareWithASCIIString(key, c"__module__".as_ptr()) == 0
+            {
+                break;
+            }
+            module = ptr::null_mut();
+        }
         if module.is_null() || ffi::PyUnicode_Check(module) == 0 {
-            ffi::PyErr_Clear();
             return name;
         }
         let text = ffi::PyUnicode_AsUTF8(module);

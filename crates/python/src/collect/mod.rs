@@ -82,8 +82,8 @@ pub struct Seat {
     background: Background,
     /// What the full collection that runs now does.
     plan: Cell<Plan>,
-    /// Whether the program asks for a collection.
-    is_asked: Cell<bool>,
+    /// Threads that ask for a collection now.
+    asking: RefCell<Vec<libc::pthread_t>>,
     history: RefCell<History>,
     /// The collections that run. One may begin while another disposes: see [`Began`].
     running: RefCell<Vec<Began>>,
@@ -109,9 +109,14 @@ impl Began {
 
     /// Whether it began in the calling thread.
     fn is_here(&self) -> bool {
-        // SAFETY: compares numbers.
-        unsafe { libc::pthread_equal(self.thread, libc::pthread_self()) != 0 }
+        is_here(self.thread)
     }
+}
+
+/// Whether this is the calling thread.
+fn is_here(thread: libc::pthread_t) -> bool {
+    // SAFETY: compares numbers.
+    unsafe { libc::pthread_equal(thread, libc::pthread_self()) != 0 }
 }
 
 /// The phases that CPython tells of.
@@ -136,7 +141,7 @@ impl Seat {
                 self.survivors.count(self.state);
                 // The program's callbacks may change it.
                 let is_due =
-                    is_full && !self.is_asked.get() && self.running.borrow().is_empty() && self.state.is_full_due();
+                    is_full && !self.is_asking() && self.running.borrow().is_empty() && self.state.is_full_due();
                 self.running.borrow_mut().push(Began::now());
                 // SAFETY: by the caller's word.
                 unsafe { self.forward(arguments) };
@@ -150,7 +155,8 @@ impl Seat {
                 } else if generation == OLD - 1 && self.is_ours() {
                     self.milestones.after_middle(self.state);
                 }
-                if self.running.borrow().len() == 1
+                if self.mode.get() == Mode::Background
+                    && self.running.borrow().len() == 1
                     && let Some(finished) = self.background.look_in(self.state)
                 {
                     self.history.borrow_mut().finished(finished);
@@ -243,7 +249,7 @@ impl Seat {
 
     fn after_full(&self) {
         self.disposed();
-        if self.plan.replace(Plan::Whole) == Plan::Young {
+        if self.plan.replace(Plan::Whole) == Plan::Young && self.mode.get() == Mode::Background {
             let start = self.background.begin(self.state, &self.milestones);
             self.history.borrow_mut().begun(start);
         }
@@ -282,6 +288,31 @@ impl Seat {
         }
     }
 
+    /// From the next collection on.
+    fn set_mode(&self, mode: Mode) {
+        if mode != Mode::Background {
+            self.background.give_up();
+        }
+        self.mode.set(mode);
+    }
+
+    /// Whether the calling thread asks for a collection.
+    fn is_asking(&self) -> bool {
+        self.asking.borrow().iter().any(|thread| is_here(*thread))
+    }
+
+    /// The calling thread asks for a collection, with `work`.
+    fn asked<R>(&self, work: impl FnOnce() -> R) -> R {
+        // SAFETY: reads the calling thread's own number.
+        self.asking.borrow_mut().push(unsafe { libc::pthread_self() });
+        let result = work();
+        let mut asking = self.asking.borrow_mut();
+        if let Some(i) = asking.iter().rposition(|thread| is_here(*thread)) {
+            asking.remove(i);
+        }
+        result
+    }
+
     /// Code of the program that runs in the middle of a collection wants to see all objects.
     fn show_survivors(&self) {
         self.survivors.come_back(self.state);
@@ -297,6 +328,7 @@ impl Seat {
     /// The child of a fork: if the thread that collected is not the one that lives on, its collection never ends.
     fn after_fork(&self) {
         self.background.forget();
+        self.asking.borrow_mut().retain(|thread| is_here(*thread));
         let mut running = self.running.borrow_mut();
         let before = running.len();
         running.retain(Began::is_here);

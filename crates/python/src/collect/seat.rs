@@ -70,9 +70,13 @@ pub unsafe fn take(mode: Mode) -> Result<(), String> {
     if hosts::range().is_none() {
         return Err("it needs heapkeeper's allocator".to_owned());
     }
+    if mode == Mode::Background {
+        // SAFETY: by the caller's word.
+        unsafe { replace_execs() };
+    }
     if let Some(seat) = current() {
         // SAFETY: by the caller's word.
-        unsafe { (*seat).mode.set(mode) };
+        unsafe { (*seat).set_mode(mode) };
         return Ok(());
     }
     if mode == Mode::Cpython {
@@ -115,7 +119,7 @@ unsafe fn sit(state: CollectorState, mode: Mode) -> Result<(), String> {
             verification: RefCell::default(),
             background: Background::default(),
             plan: Cell::new(Plan::Whole),
-            is_asked: Cell::new(false),
+            asking: RefCell::default(),
             history: RefCell::default(),
             running: RefCell::default(),
             is_alone: Cell::new(false),
@@ -337,7 +341,27 @@ unsafe fn check_lists(state: CollectorState) -> Result<(), String> {
 /// Held while the interpreter's tables are written, which are all interpreters'.
 static PATCHING: Mutex<()> = Mutex::new(());
 
+/// A program that becomes another one would leave it a child to wait for.
+///
+/// # Safety
+/// The GIL is held and no exception is set.
+unsafe fn replace_execs() {
+    // SAFETY: by the caller's word.
+    unsafe {
+        let module = Owned(ffi::PyImport_ImportModule(c"posix".as_ptr()));
+        if module.0.is_null() {
+            ffi::PyErr_Clear();
+            return;
+        }
+        let _patching = PATCHING.lock();
+        replace_method(module.0, c"execv", ffi::METH_FASTCALL, &EXECV, execv as _);
+        replace_method(module.0, c"execve", ffi::METH_FASTCALL | ffi::METH_KEYWORDS, &EXECVE, execve as _);
+    }
+}
+
 /// The interpreter's own functions, null until replaced.
+static EXECV: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
+static EXECVE: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
 static COLLECT: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
 static GET_OBJECTS: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
 static GET_REFERRERS: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
@@ -429,11 +453,33 @@ unsafe extern "C" fn collect(
     unsafe {
         let original = transmute::<*mut c_void, WithNames>(COLLECT.load(Relaxed));
         let Some(seat) = current() else { return original(module, arguments, count, names) };
-        let before = (*seat).is_asked.replace(true);
-        let answer = original(module, arguments, count, names);
-        (*seat).is_asked.set(before);
-        answer
+        (*seat).asked(|| original(module, arguments, count, names))
     }
+}
+
+fn end_children() {
+    if let Some(seat) = current() {
+        // SAFETY: the GIL is held.
+        unsafe { (*seat).background.end() };
+    }
+}
+
+unsafe extern "C" fn execv(module: *mut PyObject, arguments: *const *mut PyObject, count: Py_ssize_t) -> *mut PyObject {
+    type Plain = unsafe extern "C" fn(*mut PyObject, *const *mut PyObject, Py_ssize_t) -> *mut PyObject;
+    end_children();
+    // SAFETY: a function of this kind was stored; its arguments are passed on.
+    unsafe { transmute::<*mut c_void, Plain>(EXECV.load(Relaxed))(module, arguments, count) }
+}
+
+unsafe extern "C" fn execve(
+    module: *mut PyObject,
+    arguments: *const *mut PyObject,
+    count: Py_ssize_t,
+    names: *mut PyObject,
+) -> *mut PyObject {
+    end_children();
+    // SAFETY: as above.
+    unsafe { transmute::<*mut c_void, WithNames>(EXECVE.load(Relaxed))(module, arguments, count, names) }
 }
 
 unsafe extern "C" fn get_objects(

@@ -53,9 +53,7 @@ impl CollectorState {
     /// generations hold is a guess.
     pub fn tracked_estimate(self) -> usize {
         let old = self.long_lived_total().saturating_add(self.long_lived_pending());
-        let youngest = self.count(0).max(0) as usize;
-        let young = (self.count(1).max(0) as usize).saturating_mul(self.threshold(0).max(0) as usize);
-        old.saturating_add(youngest).saturating_add(young)
+        old.saturating_add(self.young_estimate())
     }
 
     pub fn threshold(self, generation: usize) -> c_int {
@@ -70,10 +68,19 @@ impl CollectorState {
     }
 
     /// Whether CPython would collect all generations by itself now: the test of its own trigger (`gc_collect_generations` or
-    /// `gc_select_generation`, Modules/gcmodule.c or Python/gc.c, 3.10 to 3.13).
+    /// `gc_select_generation`, Modules/gcmodule.c or Python/gc.c, 3.10 to 3.13). Since 3.12 a collection begins some time after
+    /// the youngest generation exceeded its threshold, and does not look at that again.
     pub fn is_full_due(self) -> bool {
         let exceeds = |generation| self.count(generation) > self.threshold(generation);
-        self.is_enabled() && self.threshold(0) > 0 && exceeds(0) && exceeds(OLD) && self.pending_suffices()
+        let is_set_off = cfg!(Py_3_12) || exceeds(0);
+        self.is_enabled() && is_set_off && exceeds(OLD) && self.pending_suffices()
+    }
+
+    /// About how many objects are in the younger generations.
+    pub fn young_estimate(self) -> usize {
+        let youngest = self.count(0).max(0) as usize;
+        let young = (self.count(1).max(0) as usize).saturating_mul(self.threshold(0).max(0) as usize);
+        youngest.saturating_add(young)
     }
 
     fn pending_suffices(self) -> bool {
