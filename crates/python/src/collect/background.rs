@@ -36,12 +36,13 @@ use crate::{hosts, interpreter};
 const LEAST_OBJECTS: usize = 100_000;
 /// CPython searches the young generations itself: no more of them than one object in so many.
 const YOUNG_SHARE: usize = 8;
-/// What a search takes for an object, and what starting a child takes for a GiB of memory, roughly: to decide the first time.
+/// What a search takes for an object, and what starting a child takes for a GiB of memory in small pages, roughly.
 const SEARCH_AN_OBJECT: Duration = Duration::from_nanos(40);
 const START_A_GIB: Duration = Duration::from_millis(30);
 /// So many times shorter must the start be.
 const WORTH: u32 = 4;
-/// After so many searches at once because the last start took long, it may have been the machine's fault.
+/// So many starts in a row that took longer are enough, for as many collections as follow: it may be the machine's fault.
+const MOST_SLOW_STARTS: u32 = 2;
 const MOST_DOUBTS: u32 = 8;
 /// So many children in a row that end without a word are enough.
 const MOST_FAILURES: u32 = 3;
@@ -65,9 +66,9 @@ pub struct Background {
     stage: RefCell<Stage>,
     /// Children that are done with, until they have ended.
     leaving: RefCell<Vec<Child>>,
-    /// How long it took to start the last one, and how much memory the process had.
-    start: Cell<Option<(Duration, u64)>>,
-    /// Collections since then that were done at once because of it.
+    /// Starts in a row that took too long.
+    slow_starts: Cell<u32>,
+    /// Collections since then that were done at once because of them.
     doubts: Cell<u32>,
     /// Children in a row that ended without a word.
     failures: Cell<u32>,
@@ -221,39 +222,33 @@ impl Background {
         if objects < LEAST_OBJECTS || self.is_refused.get() || !seat::all_replaced() {
             return false;
         }
-        let resident = resident_bytes();
-        let start = match self.start.get() {
-            Some((start, before)) => start.mul_f64(resident as f64 / before.max(1) as f64),
-            // Ours are huge pages mostly, which take next to nothing.
-            None => {
-                let ours = hosts::range().map_or(0, |range| range.stats().held_bytes as u64);
-                START_A_GIB.mul_f64(resident.saturating_sub(ours) as f64 / (1u64 << 30) as f64)
-            }
-        };
-        let is_worth = start * WORTH <= SEARCH_AN_OBJECT.saturating_mul(u32::try_from(objects).unwrap_or(u32::MAX));
-        if is_worth {
-            self.doubts.set(0);
-        } else if self.start.get().is_some() {
+        if self.slow_starts.get() >= MOST_SLOW_STARTS {
             self.doubts.set(self.doubts.get() + 1);
-            if self.doubts.get() == MOST_DOUBTS {
-                self.doubts.set(0);
-                self.start.set(None);
+            if self.doubts.get() < MOST_DOUBTS {
+                return false;
             }
+            self.doubts.set(0);
+            self.slow_starts.set(MOST_SLOW_STARTS - 1);
         }
-        is_worth
+        // Ours are huge pages mostly, which take next to nothing.
+        let ours = hosts::range().map_or(0, |range| range.stats().held_bytes as u64);
+        let elsewhere_gib = resident_bytes().saturating_sub(ours) as f64 / (1u64 << 30) as f64;
+        START_A_GIB.mul_f64(elsewhere_gib) <= longest_start(objects)
     }
 
     /// The young generations were collected: start a child. How long that took.
     pub fn begin(&self, state: CollectorState, milestones: &Milestones) -> Duration {
         let started = Instant::now();
-        let room = state.tracked_estimate() * 2 + LEAST_OBJECTS;
+        let objects = state.tracked_estimate();
+        let room = objects * 2 + LEAST_OBJECTS;
         let begun = Report::new(room, state.threshold(OLD))
             .ok_or_else(|| io::Error::from(io::ErrorKind::OutOfMemory))
             .and_then(|report| Ok((report.begin(state, milestones)?, report)));
         let took = started.elapsed();
         match begun {
             Ok((child, report)) => {
-                self.start.set(Some((took, resident_bytes())));
+                let is_slow = took > longest_start(objects);
+                self.slow_starts.set(if is_slow { self.slow_starts.get() + 1 } else { 0 });
                 self.stage.replace(Stage::Searching(child, report));
             }
             Err(error) => {
@@ -353,6 +348,11 @@ impl Drop for Background {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// How long the start of a child may take, to be worth it for so many objects.
+fn longest_start(objects: usize) -> Duration {
+    SEARCH_AN_OBJECT.saturating_mul(u32::try_from(objects).unwrap_or(u32::MAX)) / WORTH
 }
 
 /// Resident memory of the process; 0 where nobody tells.

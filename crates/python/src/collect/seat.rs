@@ -97,7 +97,7 @@ pub unsafe fn take(mode: Mode) -> Result<(), String> {
         let kind = ffi::METH_FASTCALL | ffi::METH_KEYWORDS;
         replace_method(module.0, c"collect", kind, &COLLECT, collect as _);
         replace_method(module.0, c"get_objects", kind, &GET_OBJECTS, get_objects as _);
-        replace_method(module.0, c"get_referrers", ffi::METH_VARARGS, &GET_REFERRERS, get_referrers as _);
+        replace_method(module.0, c"get_referrers", REFERRERS_KIND, &GET_REFERRERS, get_referrers as _);
         replace_method(module.0, c"freeze", ffi::METH_NOARGS, &FREEZE, freeze as _);
         drop(patching);
         sit(state, mode)
@@ -439,6 +439,8 @@ unsafe extern "C" fn exec(module: *mut PyObject) -> c_int {
     }
 }
 
+/// A function without named arguments.
+type WithoutNames = unsafe extern "C" fn(*mut PyObject, *const *mut PyObject, Py_ssize_t) -> *mut PyObject;
 /// A function with named arguments.
 type WithNames = unsafe extern "C" fn(*mut PyObject, *const *mut PyObject, Py_ssize_t, *mut PyObject) -> *mut PyObject;
 
@@ -465,10 +467,9 @@ fn end_children() {
 }
 
 unsafe extern "C" fn execv(module: *mut PyObject, arguments: *const *mut PyObject, count: Py_ssize_t) -> *mut PyObject {
-    type Plain = unsafe extern "C" fn(*mut PyObject, *const *mut PyObject, Py_ssize_t) -> *mut PyObject;
     end_children();
     // SAFETY: a function of this kind was stored; its arguments are passed on.
-    unsafe { transmute::<*mut c_void, Plain>(EXECV.load(Relaxed))(module, arguments, count) }
+    unsafe { transmute::<*mut c_void, WithoutNames>(EXECV.load(Relaxed))(module, arguments, count) }
 }
 
 unsafe extern "C" fn execve(
@@ -509,10 +510,25 @@ fn show_survivors() {
     }
 }
 
+/// How `gc.get_referrers` is called: with a tuple, or since 3.13 with an array.
+const REFERRERS_KIND: c_int = if cfg!(Py_3_13) { ffi::METH_FASTCALL } else { ffi::METH_VARARGS };
+
+#[cfg(not(Py_3_13))]
 unsafe extern "C" fn get_referrers(module: *mut PyObject, arguments: *mut PyObject) -> *mut PyObject {
     show_survivors();
     // SAFETY: as above.
     unsafe { transmute::<*mut c_void, ffi::PyCFunction>(GET_REFERRERS.load(Relaxed))(module, arguments) }
+}
+
+#[cfg(Py_3_13)]
+unsafe extern "C" fn get_referrers(
+    module: *mut PyObject,
+    arguments: *const *mut PyObject,
+    count: Py_ssize_t,
+) -> *mut PyObject {
+    show_survivors();
+    // SAFETY: as above.
+    unsafe { transmute::<*mut c_void, WithoutNames>(GET_REFERRERS.load(Relaxed))(module, arguments, count) }
 }
 
 unsafe extern "C" fn freeze(module: *mut PyObject, arguments: *mut PyObject) -> *mut PyObject {
