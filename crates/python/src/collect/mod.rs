@@ -21,6 +21,8 @@
 //! traverse.rs types that say something wrong of their references
 //! history.rs  what collections did, for reports
 //! ```
+//! In the mode `background` a child searches instead, and CPython is left with what it found the next time (`background.rs`).
+//!
 //! With any `gc.DEBUG_*` flag set, CPython searches for itself: its messages speak of its own lists. So it does at its end where
 //! there are few objects.
 
