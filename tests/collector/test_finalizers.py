@@ -57,7 +57,8 @@ def test_collections_that_are_due_inside_a_finalizer(run, survivors):
 from heapkeeper import gc as collector
 
 def collections():
-    return [each["collections"] for each in gc.get_stats()], collector.stats()["long_lived"]
+    # How many survived depends on a few tuples and dicts, which may be untracked one collection sooner or later.
+    return [each["collections"] for each in gc.get_stats()], collector.stats()["long_lived"] > len(kept)
 
 def burst():
     return [*map(list, [()] * 2000)]
