@@ -57,17 +57,20 @@ impl Child {
         }
     }
 
-    /// Whether it has ended; then its number is free.
+    /// Whether it has ended; then its number is free, and it must not be asked again.
     pub fn has_ended(&self) -> bool {
         self.wait(libc::WNOHANG)
     }
 
-    /// Have it end, soon. If it is a child of ours: a process that C code forked has its parent's number here.
-    pub fn kill(&self) {
-        if !self.has_ended() {
-            // SAFETY: not waited for until now, so that nobody else has its number.
-            unsafe { libc::kill(self.0, libc::SIGKILL) };
+    /// Have it end, soon; then it is given back, to be waited for. If it is a child of ours: a process that C code forked has
+    /// its parent's number here.
+    pub fn kill(self) -> Option<Child> {
+        if self.has_ended() {
+            return None;
         }
+        // SAFETY: not waited for until now, so that nobody else has its number.
+        unsafe { libc::kill(self.0, libc::SIGKILL) };
+        Some(self)
     }
 
     /// Wait until it has ended.

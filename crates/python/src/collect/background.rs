@@ -326,8 +326,7 @@ impl Background {
     /// Forget what is under way or was found.
     pub fn give_up(&self) {
         if let Stage::Searching(child, _) = self.stage.take() {
-            child.kill();
-            self.leaving.borrow_mut().push(child);
+            self.leaving.borrow_mut().extend(child.kill());
         }
     }
 
