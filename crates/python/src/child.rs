@@ -22,6 +22,8 @@ const MOST_CPU_S: libc::rlim_t = 60;
 const MOST_S: libc::c_uint = 120;
 /// What it yields to others, in steps of niceness.
 const NICER: libc::c_int = 10;
+/// The least that the kernel allows.
+const SLICE_NS: u64 = 100_000;
 
 /// A child that was started. Whoever has it sees to its end: the kernel keeps its number until then.
 #[derive(Debug)]
@@ -114,9 +116,7 @@ fn live_apart() {
         libc::alarm(MOST_S);
         let limit = libc::rlimit { rlim_cur: MOST_CPU_S, rlim_max: MOST_CPU_S };
         libc::setrlimit(libc::RLIMIT_CPU, &raw const limit);
-        let usual = libc::sched_param { sched_priority: 0 };
-        libc::sched_setscheduler(0, libc::SCHED_OTHER, &raw const usual);
-        libc::setpriority(libc::PRIO_PROCESS, 0, libc::getpriority(libc::PRIO_PROCESS, 0) + NICER);
+        yield_to_others();
         let file = libc::open(c"/proc/self/oom_score_adj".as_ptr(), libc::O_WRONLY);
         if file >= 0 {
             libc::write(file, c"1000".as_ptr().cast(), 4);
@@ -124,6 +124,37 @@ fn live_apart() {
         }
         libc::prctl(libc::PR_SET_NAME, c"heapkeeper-look".as_ptr());
         libc::prctl(libc::PR_SET_DUMPABLE, 0);
+    }
+}
+
+/// Whoever wakes up on this processor need not wait for a slice of time to end. Not `SCHED_IDLE`: a child that never gets a turn
+/// is of no use.
+fn yield_to_others() {
+    /// `struct sched_attr`, include/uapi/linux/sched/types.h, its first version.
+    #[repr(C)]
+    struct Attributes {
+        size: u32,
+        policy: u32,
+        flags: u64,
+        nice: i32,
+        priority: u32,
+        runtime_ns: u64,
+        deadline_ns: u64,
+        period_ns: u64,
+    }
+    // SAFETY: system calls. Since 6.12 the kernel takes the time to be a slice, before it does not look.
+    unsafe {
+        let attributes = Attributes {
+            size: size_of::<Attributes>() as u32,
+            policy: libc::SCHED_BATCH as u32,
+            flags: 0,
+            nice: (libc::getpriority(libc::PRIO_PROCESS, 0) + NICER).min(19),
+            priority: 0,
+            runtime_ns: SLICE_NS,
+            deadline_ns: 0,
+            period_ns: 0,
+        };
+        libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0);
     }
 }
 
