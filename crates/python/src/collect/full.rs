@@ -474,15 +474,17 @@ pub fn search_in_child(
                     found.suspects = search.unreached();
                     let untracked = untrack_plain(search, &walked, plain);
                     found.survivors = search.candidates() - untracked - found.suspects;
-                    for generation in JOINED {
-                        // SAFETY: the lists were canonical at the moment that the child began, and the GIL was held.
-                        unsafe {
-                            state.head(generation).for_each(|header| {
-                                if search.is_unreached(header.object().cast()) {
-                                    trash(header.object());
-                                }
-                            });
-                        }
+                    let mut ordered = Header::new();
+                    let ordered = HeaderPtr(&raw mut ordered);
+                    let joined = state.head(OLD);
+                    // SAFETY: the lists were canonical at the moment that the child began, and the GIL was held. They are
+                    // its own copies.
+                    unsafe {
+                        ordered.clear();
+                        JOINED[1..].iter().for_each(|generation| joined.take_all(state.head(*generation)));
+                        let is_trash = |header: HeaderPtr| search.is_unreached(header.object().cast());
+                        joined.take_last(milestones.placed(), found.suspects, is_trash, ordered);
+                        ordered.for_each(|header| trash(header.object()));
                     }
                     done(found);
                 },
