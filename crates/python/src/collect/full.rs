@@ -449,8 +449,8 @@ pub fn visit_trash(
     .is_some()
 }
 
-/// Start a child that searches the heap as it is now. It visits the trash in the order in which CPython would meet it, then what
-/// need not be tracked, and last of all hands over what it found; if anything is in its way, it does not come to that.
+/// Start a child that searches the heap as it is now. It visits what need not be tracked, then the trash in the order in which
+/// CPython would meet it, and last of all hands over what it found; if anything is in its way, it does not come to that.
 pub fn search_in_child(
     state: CollectorState,
     milestones: &Milestones,
