@@ -85,7 +85,8 @@ work()
     )
     ones = increment_bytes(table["ones = [1] * 1_000_000"])
     twos = table["twos = [number + 1 for number in ones]"]
-    assert 8_000_000 <= ones <= 8_000_056 + SLACK_BYTES  # The list itself may come from the free list.
+    # The list itself may come from the free list, and the one that is repeated may go there.
+    assert 8_000_000 <= ones <= 8_000_000 + 2 * sys.getsizeof([]) + SLACK_BYTES
     assert ones <= increment_bytes(twos) < 1.2 * ones
     assert twos.occurrences == 1
 
