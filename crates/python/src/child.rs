@@ -200,7 +200,7 @@ unsafe impl GlobalAlloc for Allocator {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if IS_CHILD.load(Relaxed) {
-            return CHILDS.alloc(layout);
+            return BUMP.alloc(layout);
         }
         // SAFETY: by the caller's word.
         unsafe { System.alloc(layout) }
@@ -209,7 +209,7 @@ unsafe impl GlobalAlloc for Allocator {
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         if IS_CHILD.load(Relaxed) {
-            return CHILDS.alloc(layout); // Fresh from the system.
+            return BUMP.alloc(layout); // Fresh from the system.
         }
         // SAFETY: by the caller's word.
         unsafe { System.alloc_zeroed(layout) }
@@ -231,7 +231,7 @@ unsafe impl GlobalAlloc for Allocator {
         }
         // SAFETY: by the caller's word; the old block stays as it is.
         unsafe {
-            let new = CHILDS.alloc(Layout::from_size_align_unchecked(new_bytes, layout.align()));
+            let new = BUMP.alloc(Layout::from_size_align_unchecked(new_bytes, layout.align()));
             if !new.is_null() {
                 ptr::copy_nonoverlapping(block, new, layout.size().min(new_bytes));
             }
@@ -240,47 +240,47 @@ unsafe impl GlobalAlloc for Allocator {
     }
 }
 
-/// The child's memory: pieces cut off one after the other, and never given back.
-struct Pieces(UnsafeCell<Left>);
+/// The child's memory: blocks cut off one after the other, and never given back.
+struct Bump(UnsafeCell<Chunk>);
 
-/// What is left of the last piece of memory taken from the system.
-#[derive(Clone, Copy)]
-struct Left {
+/// What is left of the last memory taken from the system.
+struct Chunk {
     start: *mut u8,
     bytes: usize,
 }
 
 // SAFETY: used in a child alone, which has one thread.
-unsafe impl Sync for Pieces {}
+unsafe impl Sync for Bump {}
 
-static CHILDS: Pieces = Pieces(UnsafeCell::new(Left { start: ptr::null_mut(), bytes: 0 }));
+static BUMP: Bump = Bump(UnsafeCell::new(Chunk { start: ptr::null_mut(), bytes: 0 }));
 
 /// What is taken from the system at least.
-const TAKEN_BYTES: usize = 1 << 20;
+const CHUNK_BYTES: usize = 1 << 20;
 const PAGE_BYTES: usize = 4096;
 
-impl Pieces {
+impl Bump {
     #[cold]
     fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: one thread.
-        let left = unsafe { &mut *self.0.get() };
+        let chunk = unsafe { &mut *self.0.get() };
+        let align = layout.align().max(16);
         let bytes = layout.size().next_multiple_of(16);
-        let skipped = left.start.align_offset(layout.align().max(16));
-        if skipped.saturating_add(bytes) > left.bytes {
-            let Some(taken) = bytes.max(TAKEN_BYTES).checked_next_multiple_of(PAGE_BYTES) else {
-                return ptr::null_mut();
-            };
+        let skipped = chunk.start.align_offset(align);
+        if skipped.saturating_add(bytes) > chunk.bytes {
+            // A mapping is aligned to a page; nobody here asks for more than that.
+            let taken = bytes.max(CHUNK_BYTES).checked_next_multiple_of(PAGE_BYTES).filter(|_| align <= PAGE_BYTES);
+            let Some(taken) = taken else { return ptr::null_mut() };
             let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-            // SAFETY: a fresh mapping, aligned to a page; nobody here asks for more than that.
+            // SAFETY: a fresh mapping.
             let start = unsafe { libc::mmap(ptr::null_mut(), taken, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
-            if start == libc::MAP_FAILED || layout.align() > PAGE_BYTES {
+            if start == libc::MAP_FAILED {
                 return ptr::null_mut();
             }
-            *left = Left { start: start.cast(), bytes: taken };
+            *chunk = Chunk { start: start.cast(), bytes: taken };
             return self.alloc(layout);
         }
-        let block = left.start.wrapping_add(skipped);
-        *left = Left { start: block.wrapping_add(bytes), bytes: left.bytes - skipped - bytes };
+        let block = chunk.start.wrapping_add(skipped);
+        *chunk = Chunk { start: block.wrapping_add(bytes), bytes: chunk.bytes - skipped - bytes };
         block
     }
 }

@@ -154,9 +154,7 @@ fn beside(collector: &CollectorStatus) -> Line {
     let line = Line::new();
     match &collector.background {
         None => line,
-        Some(BackgroundStatus { started: 0, .. }) => {
-            line.plain(" No heap was large enough for a search in a child process.")
-        }
+        Some(BackgroundStatus { started: 0, .. }) => line.plain(" No child process searched for any of them."),
         Some(BackgroundStatus { started, finished: 0, .. }) => line.plain(format!(
             " A child process began to search for {} of them, and was not done in time.",
             count(*started)

@@ -23,13 +23,16 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use pyo3_ffi::PyObject;
+use pyo3_ffi::{self as ffi, PyObject};
 
 use crate::child::{Child, Shared};
-use crate::collect::full::{self, Found, Sighting, Survivors};
+use crate::collect::full::{self, Clock, Found};
+use crate::collect::graph::untrack_if_plain;
 use crate::collect::milestones::Milestones;
 use crate::collect::seat;
+use crate::collect::sighting::Sighting;
 use crate::collect::state::{CollectorState, OLD};
+use crate::collect::survivors::Survivors;
 use crate::{hosts, interpreter};
 
 /// Heaps of fewer objects are searched at once: it takes some milliseconds.
@@ -298,7 +301,7 @@ impl Background {
         self.failures.set(0);
         let finished =
             Finished { candidates: figures.candidates, scratch_bytes: figures.scratch_bytes, search: figures.search };
-        full::untrack_found(state, report.plain());
+        untrack_found(state, report.plain());
         state.set_long_lived(figures.survivors, state.long_lived_pending());
         let (trash, left_out) = (figures.trash, figures.left_out);
         self.is_next_whole.set(left_out > 0);
@@ -318,7 +321,7 @@ impl Background {
         let Stage::Found(Trash { report, added }) = self.stage.take() else { return None };
         let figures = report.read()?;
         let arrived = state.long_lived_pending().saturating_sub(added);
-        let (found, gone) = full::hide_all_but(state, survivors, figures.survivors + arrived, report.trash());
+        let (found, gone) = hide_all_but(state, survivors, figures.survivors + arrived, report.trash());
         self.is_next_whole.set(gone > 0);
         Some(Found { unrooted: figures.unrooted, ..found })
     }
@@ -346,6 +349,59 @@ impl Background {
 impl Drop for Background {
     fn drop(&mut self) {
         self.end();
+    }
+}
+
+/// Leave CPython the trash alone that a child found, and hide all else from it, which are so many objects. Returns what the
+/// collection is about, and how many of the trash are no tracked objects any more.
+fn hide_all_but(
+    state: CollectorState,
+    survivors: &Survivors,
+    count: usize,
+    trash: impl Iterator<Item = Sighting>,
+) -> (Found, usize) {
+    let mut found = Found { is_counted: true, ..Found::default() };
+    let mut clock = Clock::start();
+    let (hidden, old) = (survivors.head(), state.head(OLD));
+    let (mut left, mut gone) = (Vec::new(), 0);
+    // SAFETY: the GIL is held; all heads are different lists.
+    unsafe {
+        hidden.take_all(old);
+        survivors.uncounted.set(count);
+        let heads = [hidden, old, state.head(0), state.head(1)];
+        for sighting in trash {
+            match sighting.header(&heads) {
+                Some(header) => {
+                    header.unlink();
+                    old.append(header);
+                    found.suspects += 1;
+                    // Without memory, their call sites are not told.
+                    if left.try_reserve(1).is_ok() {
+                        left.push(sighting.address);
+                    }
+                }
+                None => gone += 1,
+            }
+        }
+        left.sort_unstable();
+        let visit_suspects = |visit: &mut dyn FnMut(*mut u8)| old.for_each(|header| visit(header.object().cast()));
+        full::note_types(visit_suspects, |address| left.binary_search(&address.addr()).is_ok(), &mut found.types);
+    }
+    clock.lap(&mut found.phases.order);
+    (found, gone)
+}
+
+/// Stop tracking what a child found to need no tracking, as far as that is still so.
+fn untrack_found(state: CollectorState, plain: impl Iterator<Item = Sighting>) {
+    let heads = [state.head(OLD), state.head(0), state.head(1)];
+    let kinds = [(&raw const ffi::PyTuple_Type).addr(), (&raw const ffi::PyDict_Type).addr()];
+    for sighting in plain.filter(|sighting| kinds.contains(&sighting.kind)) {
+        // SAFETY: the GIL is held. An object that is tracked is alive.
+        unsafe {
+            if let Some(header) = sighting.header(&heads) {
+                untrack_if_plain(header.object());
+            }
+        }
     }
 }
 

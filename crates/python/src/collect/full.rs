@@ -18,7 +18,7 @@
 //! address of a candidate, and the worst is that garbage stays for one collection more.
 
 use std::alloc::{Layout, alloc_zeroed};
-use std::cell::{Cell, RefCell, UnsafeCell};
+use std::cell::{RefCell, UnsafeCell};
 use std::ptr;
 use std::time::{Duration, Instant};
 
@@ -29,10 +29,11 @@ use pyo3_ffi::{self as ffi, PyObject};
 
 use crate::child::Child;
 use crate::collect::graph::{ObjectPtr, Objects, untrack_if_plain};
-use crate::collect::list::{FLAGS, HEADER_BYTES, Header, HeaderPtr, WALKERS};
+use crate::collect::list::{Header, HeaderPtr, WALKERS};
 use crate::collect::milestones::Milestones;
 use crate::collect::order;
 use crate::collect::state::{CollectorState, OLD};
+use crate::collect::survivors::Survivors;
 use crate::layout;
 use crate::{frames, hosts, profile};
 
@@ -91,45 +92,6 @@ pub struct SuspectType {
     pub objects: usize,
     /// What was sampled of them.
     pub samples: Vec<(SiteId, Estimate)>,
-}
-
-/// The list of survivors while CPython disposes of the trash. At a fixed address; empty at all other times.
-pub struct Survivors {
-    list: UnsafeCell<Header>,
-    /// How many of them are missing in what CPython counts as long-lived.
-    uncounted: Cell<usize>,
-    /// How many there were when they were last put in order.
-    ordered: Cell<usize>,
-}
-
-impl Survivors {
-    pub const fn new() -> Survivors {
-        Survivors { list: UnsafeCell::new(Header::new()), uncounted: Cell::new(0), ordered: Cell::new(0) }
-    }
-
-    /// The list's head.
-    fn head(&self) -> HeaderPtr {
-        HeaderPtr(self.list.get())
-    }
-
-    /// Make the list usable, once it has its place.
-    pub fn clear(&self) {
-        // SAFETY: nothing is linked to it yet.
-        unsafe { self.head().clear() };
-    }
-
-    /// Add them to what CPython counts as long-lived, once. It sets that number after its search, before any code of the program
-    /// runs, from what we left it with; from then on the next full collection's date depends on it.
-    pub fn count(&self, state: CollectorState) {
-        state.add_long_lived(self.uncounted.take());
-    }
-
-    /// Put the survivors back where they belong, in the oldest generation and before what is there. CPython only ever appends
-    /// to that list while it disposes.
-    pub fn come_back(&self, state: CollectorState) {
-        // SAFETY: the GIL is held.
-        unsafe { state.head(OLD).take_all_before(self.head()) };
-    }
 }
 
 /// The tables of the search, shared by all interpreters: one searches at a time, and runs no Python code meanwhile.
@@ -497,129 +459,6 @@ pub fn search_in_child(
     started.unwrap_or_else(|| Err(std::io::ErrorKind::OutOfMemory.into()))
 }
 
-/// Leave CPython the young generations alone.
-pub fn hide_old(state: CollectorState, survivors: &Survivors) {
-    // SAFETY: the GIL is held; two different lists.
-    unsafe { survivors.head().take_all(state.head(OLD)) };
-    survivors.uncounted.set(state.long_lived_total() + state.long_lived_pending());
-}
-
-/// Leave CPython the trash alone that a child found, and hide all else from it, which are so many objects. Returns what the
-/// collection is about, and how many of the trash are no tracked objects any more.
-pub fn hide_all_but(
-    state: CollectorState,
-    survivors: &Survivors,
-    count: usize,
-    trash: impl Iterator<Item = Sighting>,
-) -> (Found, usize) {
-    let mut found = Found { is_counted: true, ..Found::default() };
-    let mut clock = Clock::start();
-    let (hidden, old) = (survivors.head(), state.head(OLD));
-    let (mut left, mut gone) = (Vec::new(), 0);
-    // SAFETY: the GIL is held; all heads are different lists.
-    unsafe {
-        hidden.take_all(old);
-        survivors.uncounted.set(count);
-        let heads = [hidden, old, state.head(0), state.head(1)];
-        for sighting in trash {
-            match sighting.header(&heads) {
-                Some(header) => {
-                    header.unlink();
-                    old.append(header);
-                    found.suspects += 1;
-                    // Without memory, their call sites are not told.
-                    if left.try_reserve(1).is_ok() {
-                        left.push(sighting.address);
-                    }
-                }
-                None => gone += 1,
-            }
-        }
-        left.sort_unstable();
-        let visit_suspects = |visit: &mut dyn FnMut(*mut u8)| old.for_each(|header| visit(header.object().cast()));
-        note_types(visit_suspects, |address| left.binary_search(&address.addr()).is_ok(), &mut found.types);
-    }
-    clock.lap(&mut found.phases.order);
-    (found, gone)
-}
-
-/// Stop tracking what a child found to need no tracking, as far as that is still so.
-pub fn untrack_found(state: CollectorState, plain: impl Iterator<Item = Sighting>) {
-    let heads = [state.head(OLD), state.head(0), state.head(1)];
-    let kinds = [(&raw const ffi::PyTuple_Type).addr(), (&raw const ffi::PyDict_Type).addr()];
-    for sighting in plain.filter(|sighting| kinds.contains(&sighting.kind)) {
-        // SAFETY: the GIL is held. An object that is tracked is alive.
-        unsafe {
-            if let Some(header) = sighting.header(&heads) {
-                untrack_if_plain(header.object());
-            }
-        }
-    }
-}
-
-/// An object that was tracked when a child looked.
-#[derive(Debug, Clone, Copy)]
-pub struct Sighting {
-    pub address: usize,
-    /// The address of its type.
-    pub kind: usize,
-}
-
-impl Sighting {
-    /// # Safety
-    /// A live object.
-    pub unsafe fn of(object: *mut PyObject) -> Sighting {
-        // SAFETY: by the caller's word.
-        Sighting { address: object.addr(), kind: unsafe { ffi::Py_TYPE(object) }.addr() }
-    }
-
-    /// Its header, if an object of that type is there now that stands in a list. Since it was seen its memory may have been
-    /// freed, given back, and used again for anything.
-    ///
-    /// **Sound:** whose type is the one that was seen, whose count is above 0, and whose two neighbours name it, is an object
-    /// in a list. A freed object's count is 0. Its words in between may be anybody's, who would have to keep a list of his own of
-    /// the same shape, with that very type at the same place. What is read lies in blocks of the interpreter's heap, or is a
-    /// list's head, or else is read through the kernel.
-    ///
-    /// # Safety
-    /// The GIL is held, the lists are canonical, and no other interpreter uses the same heap.
-    unsafe fn header(self, heads: &[HeaderPtr]) -> Option<HeaderPtr> {
-        let range = hosts::range()?;
-        // SAFETY: there is a heap, and the GIL is held.
-        let heap = unsafe { hosts::main() }.number();
-        let in_block = |header: HeaderPtr| {
-            let location = range.locate(header.0.cast()).filter(|location| location.heap == heap);
-            location.is_some_and(|location| {
-                // At the start, or behind one word pair more (3.11+, `_PyType_PreHeaderSize`).
-                let offset = header.0.addr() - location.start;
-                (offset == 0 || offset == HEADER_BYTES) && offset + 2 * HEADER_BYTES <= location.block_bytes
-            })
-        };
-        let header = HeaderPtr(range.start().with_addr(self.address.checked_sub(HEADER_BYTES)?).cast());
-        if !in_block(header) {
-            return None;
-        }
-        // SAFETY: a header and two words of an object, all within a block; a neighbour's are within one as well, or a head's.
-        unsafe {
-            let object = header.object();
-            if ffi::Py_TYPE(object).addr() != self.kind || ffi::Py_REFCNT(object) <= 0 {
-                return None;
-            }
-            let (next, prev) = (header.next(), header.prev());
-            let leads_back = |neighbour: HeaderPtr, read: unsafe fn(HeaderPtr) -> HeaderPtr, offset_bytes: u32| {
-                if heads.contains(&neighbour) || in_block(neighbour) {
-                    return read(neighbour) == header;
-                }
-                let word = frames::unknown_word(neighbour.0.cast(), offset_bytes);
-                word.is_some_and(|word| word & !FLAGS == header.0.addr())
-            };
-            let word_bytes = size_of::<usize>() as u32;
-            (leads_back(prev, |prev| prev.next(), 0) && leads_back(next, |next| next.prev(), word_bytes))
-                .then_some(header)
-        }
-    }
-}
-
 /// Stop tracking what need not be tracked: tuples first, as CPython does, then dicts, which may hold such tuples. `note` is told
 /// of each. Returns how many these were.
 ///
@@ -676,7 +515,7 @@ unsafe fn take_survivors(search: &Search<'_>, hidden: HeaderPtr) {
 const MAX_TYPES: usize = 64;
 
 /// What CPython is left with, by type, and who allocated what was sampled of it.
-fn note_types(
+pub fn note_types(
     visit_suspects: impl FnOnce(&mut dyn FnMut(*mut u8)),
     is_suspect: impl Fn(*const u8) -> bool,
     types: &mut Vec<SuspectType>,
@@ -709,14 +548,14 @@ fn note_types(
 }
 
 /// Time by laps.
-struct Clock(Instant);
+pub struct Clock(Instant);
 
 impl Clock {
-    fn start() -> Clock {
+    pub fn start() -> Clock {
         Clock(Instant::now())
     }
 
-    fn lap(&mut self, phase: &mut Duration) {
+    pub fn lap(&mut self, phase: &mut Duration) {
         let now = Instant::now();
         *phase += now - self.0;
         self.0 = now;

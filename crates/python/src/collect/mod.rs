@@ -10,16 +10,17 @@
 //! the trash alone. Thus counts, statistics, return values, `gc.garbage` and the order of events are CPython's own.
 //!
 //! ```text
-//! seat.rs     takes the place of the callbacks, after checking that everything is where we look for it
-//! full.rs     the search over an interpreter's objects
-//! background.rs  the same in a child, beside the program
-//! order.rs    in which order the survivors' list is left
-//! graph.rs    objects, counts, children
-//! list.rs     CPython's linked lists; milestones.rs has objects of ours in them, to enter by
-//! state.rs    CPython's collector state
-//! verify.rs   what CPython's own search finds, compared
-//! traverse.rs types that say something wrong of their references
-//! history.rs  what collections did, for reports
+//! seat.rs        takes the place of the callbacks, after checking that everything is where we look for it
+//! full.rs        the search over an interpreter's objects
+//! background.rs  the same in a child, beside the program; sighting.rs: objects as the child saw them
+//! survivors.rs   what is hidden from CPython while it collects
+//! order.rs       in which order the survivors' list is left
+//! graph.rs       objects, counts, children
+//! list.rs        CPython's linked lists; milestones.rs has objects of ours in them, to enter by
+//! state.rs       CPython's collector state
+//! verify.rs      what CPython's own search finds, compared
+//! traverse.rs    types that say something wrong of their references
+//! history.rs     what collections did, for reports
 //! ```
 //! In the mode `background` a child searches instead, and CPython is left with what it found the next time (`background.rs`).
 //!
@@ -34,7 +35,9 @@ mod list;
 mod milestones;
 mod order;
 mod seat;
+mod sighting;
 mod state;
+mod survivors;
 mod traverse;
 mod verify;
 
@@ -45,10 +48,10 @@ use pyo3_ffi::{self as ffi, PyObject};
 
 use crate::{capture, interpreter, profile};
 use background::{Background, Plan};
-use full::Survivors;
 use history::History;
 use milestones::Milestones;
 use state::{CollectorState, OLD};
+use survivors::Survivors;
 use verify::Verification;
 
 pub use full::{after_fork_in_parent, before_fork};
@@ -203,9 +206,6 @@ impl Seat {
         // Those of a collection that runs are candidates of this one.
         self.disposed();
         let searcher = self.searcher();
-        if !matches!(searcher, Mode::Heapkeeper | Mode::Background) {
-            self.milestones.take_up();
-        }
         let plan = match searcher {
             Mode::Background => self.background.plan(self.state, is_due),
             _ => {
@@ -214,26 +214,28 @@ impl Seat {
             }
         };
         self.plan.set(plan);
-        match searcher {
-            Mode::Cpython => {}
-            Mode::Heapkeeper | Mode::Background => {
-                let mut history = self.history.borrow_mut();
-                let found = match plan {
-                    Plan::Whole => {
-                        let expects_trash = history.expects_trash();
-                        full::hide_survivors(self.state, &self.milestones, &self.survivors, expects_trash)
-                    }
-                    Plan::Young => {
-                        full::hide_old(self.state, &self.survivors);
-                        None
-                    }
-                    Plan::Found => self.background.hide_all_but_found(self.state, &self.survivors),
-                };
-                if let Some(found) = found {
-                    history.searched(found);
-                }
+        let found = match (searcher, plan) {
+            (Mode::Cpython, _) => {
+                self.milestones.take_up();
+                None
             }
-            Mode::Verify => self.state.uncounted(|| self.verification.borrow_mut().begin(self.state)),
+            (Mode::Verify, _) => {
+                self.milestones.take_up();
+                self.state.uncounted(|| self.verification.borrow_mut().begin(self.state));
+                None
+            }
+            (_, Plan::Whole) => {
+                let expects_trash = self.history.borrow().expects_trash();
+                full::hide_survivors(self.state, &self.milestones, &self.survivors, expects_trash)
+            }
+            (_, Plan::Young) => {
+                self.survivors.hide_old(self.state);
+                None
+            }
+            (_, Plan::Found) => self.background.hide_all_but_found(self.state, &self.survivors),
+        };
+        if let Some(found) = found {
+            self.history.borrow_mut().searched(found);
         }
     }
 

@@ -23,11 +23,11 @@ use heapkeeper_record::CollectorStatus;
 use pyo3_ffi::{self as ffi, Py_ssize_t, PyObject};
 
 use crate::collect::background::{Background, Plan};
-use crate::collect::full::Survivors;
 use crate::collect::history;
 use crate::collect::list::HeaderPtr;
 use crate::collect::milestones::Milestones;
 use crate::collect::state::{CollectorState, GENERATIONS};
+use crate::collect::survivors::Survivors;
 use crate::collect::{Mode, Phase, Seat};
 use crate::{frames, hosts};
 

@@ -147,7 +147,7 @@ fn searches_beside_the_program() {
         "{late}"
     );
     let small = searched(0, 0);
-    assert!(small.contains(" No heap was large enough for a search in a child process. Pauses"), "{small}");
+    assert!(small.contains(" No child process searched for any of them. Pauses"), "{small}");
 }
 
 #[test]
