@@ -1,6 +1,6 @@
 //! Builds the layout facts of the interpreter that this module is for: one C file a version, compiled with that version's
 //! own headers. Any other version, and a free-threaded build, gets a file that says "unsupported", so that the module
-//! builds and loads there too and can say why it stays out of the way.
+//! builds and loads there too and can say why it stays out of the way. And `unwind.c`, which says what it is for.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,6 +11,7 @@ const KNOWN_MINORS: [u8; 4] = [10, 11, 12, 13];
 fn main() {
     println!("cargo:rerun-if-env-changed=PYO3_PYTHON");
     println!("cargo:rerun-if-changed=src/versions");
+    println!("cargo:rerun-if-changed=src/unwind.c");
     // `cfg(Py_3_12)` and its like in our own code.
     pyo3_build_config::use_pyo3_cfgs();
 
@@ -31,6 +32,7 @@ fn main() {
         build.flag("-isystem").flag(include).flag("-isystem").flag(include.join("internal"));
     }
     build.compile("hk_layout");
+    cc::Build::new().file("src/unwind.c").std("gnu11").compile("hk_unwind");
 }
 
 /// What the interpreter says of itself.

@@ -42,6 +42,19 @@ fn first_or(end: usize) -> usize {
     FIRST + (random % SPREAD_ARENAS) as usize * ARENA_BYTES
 }
 
+/// `bytes` bytes of address space, aligned to an arena, where nobody is. Each place is found once.
+fn free_place(bytes: usize) -> Option<*mut u8> {
+    let length = bytes.checked_next_multiple_of(ARENA_BYTES)?;
+    let end =
+        END.fetch_update(Relaxed, Relaxed, |end| first_or(end).checked_add(length).filter(|end| *end <= LAST)).ok()?;
+    let start = core::ptr::without_provenance_mut(first_or(end));
+    // The whole of it for a moment: so the kernel says whether anybody is there.
+    let start = os::reserve_at(start, bytes, Access::None)?.as_ptr();
+    // SAFETY: fresh, and nobody's.
+    unsafe { os::release(start, bytes) };
+    Some(start)
+}
+
 /// The range grows by so many arenas at least: **32**, 64 MiB.
 pub(crate) const GROW_ARENAS: usize = 32;
 
@@ -58,23 +71,14 @@ pub(crate) struct Claim {
 }
 
 impl Claim {
-    /// Claim `bytes` bytes, aligned to an arena, and map the first `mapped_bytes`. Both are whole OS pages.
-    pub(crate) fn take(bytes: usize, mapped_bytes: usize, access: Access) -> Option<Claim> {
-        Claim::take_place(bytes, mapped_bytes, access).or_else(|| Claim::take_anywhere(bytes, access))
-    }
-
-    fn take_place(bytes: usize, mapped_bytes: usize, access: Access) -> Option<Claim> {
-        let length = bytes.checked_next_multiple_of(ARENA_BYTES)?;
-        let end = END
-            .fetch_update(Relaxed, Relaxed, |end| first_or(end).checked_add(length).filter(|end| *end <= LAST))
-            .ok()?;
-        let start = core::ptr::without_provenance_mut(first_or(end));
-        // The whole of it for a moment: so the kernel says whether anybody is there.
-        let start = os::reserve_at(start, bytes, Access::None)?.as_ptr();
-        // SAFETY: fresh, and nobody's.
-        unsafe { os::release(start, bytes) };
-        let mut claim = Claim { start, bytes, mapped_bytes: 0, access };
-        claim.grow(mapped_bytes).then_some(claim)
+    /// Claim `bytes` bytes, aligned to an arena, and map the first `mapped_bytes`. Both are whole OS pages. At `place`, which is
+    /// one that [`free_place`] found, or anywhere.
+    fn take(place: Option<*mut u8>, bytes: usize, mapped_bytes: usize, access: Access) -> Option<Claim> {
+        let there = place.and_then(|start| {
+            let mut claim = Claim { start, bytes, mapped_bytes: 0, access };
+            claim.grow(mapped_bytes).then_some(claim)
+        });
+        there.or_else(|| Claim::take_anywhere(bytes, access))
     }
 
     fn take_anywhere(bytes: usize, access: Access) -> Option<Claim> {
@@ -151,9 +155,16 @@ pub(crate) struct Claims {
 impl Claims {
     /// Claim room for `arenas` arenas and the range's tables. `None` if there is none.
     pub(crate) fn take(arenas: usize, page_bytes: usize) -> Option<Claims> {
-        let claim = |bytes_per_arena: usize, access| {
+        // One after the other, in one place.
+        let whole = |bytes: usize| bytes.checked_next_multiple_of(ARENA_BYTES);
+        let for_each = [size_of::<Arena>(), SLOTS_PER_ARENA * size_of::<Pool>(), ARENA_BYTES];
+        let lengths = for_each.map(|bytes| whole(arenas * bytes));
+        let mut place = free_place(lengths.iter().copied().sum::<Option<usize>>()?);
+        let mut claim = |bytes_per_arena: usize, access| {
             let pages = |arenas: usize| round_up(arenas * bytes_per_arena, page_bytes);
-            Claim::take(pages(arenas)?, pages(GROW_ARENAS.min(arenas))?, access)
+            let here = place;
+            place = here.map(|start| start.wrapping_add(whole(arenas * bytes_per_arena).unwrap_or(0)));
+            Claim::take(here, pages(arenas)?, pages(GROW_ARENAS.min(arenas))?, access)
         };
         let arena_table = claim(size_of::<Arena>(), Access::Table)?;
         let Some(pool_table) = claim(SLOTS_PER_ARENA * size_of::<Pool>(), Access::Table) else {
@@ -234,7 +245,8 @@ impl Claims {
         let mapped = self.mapped_arenas();
         let place = self.side_tables.iter_mut().find(|place| place.is_none())?;
         let bytes = |arenas: usize| round_up((arenas * SLOTS_PER_ARENA).checked_mul(bytes_per_slot)?, page_bytes);
-        let claim = Claim::take(bytes(arenas)?, bytes(mapped)?, Access::Table)?;
+        let whole = bytes(arenas)?;
+        let claim = Claim::take(free_place(whole), whole, bytes(mapped)?, Access::Table)?;
         *place = Some((claim, bytes_per_slot));
         Some(claim.start())
     }

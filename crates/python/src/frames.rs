@@ -10,6 +10,7 @@
 //! object says that none of its instructions is traceable.
 
 use core::cell::Cell;
+use core::ffi::c_long;
 use core::mem::MaybeUninit;
 use core::ptr;
 
@@ -248,25 +249,20 @@ unsafe fn locals_of(layout: &Layout, code: *mut ffi::PyCodeObject) -> usize {
     }
 }
 
-/// The word at `offset_bytes` from `base`, read through the kernel; `None` where nothing is mapped.
+/// The word at `offset_bytes` from `base`; `None` where nothing is mapped.
 pub fn checked_word(base: *const u8, offset_bytes: u32) -> Option<usize> {
     Checked::new().read(base, offset_bytes)
 }
 
-/// The same where anything may be at `base`; `None` also where the kernel may not be asked.
+/// The same where others may unmap it meanwhile; `None` also where the kernel may not be asked.
 pub fn unknown_word(base: *const u8, offset_bytes: u32) -> Option<usize> {
-    let mut word = MaybeUninit::uninit();
-    // SAFETY: the kernel has filled it.
-    read_through_kernel(base.wrapping_add(offset_bytes as usize), &mut word).then(|| unsafe { word.assume_init() })
-}
-
-/// Copy what is at `from`; whether that could be read.
-fn read_through_kernel<T>(from: *const u8, value: &mut MaybeUninit<T>) -> bool {
-    let into = libc::iovec { iov_base: value.as_mut_ptr().cast(), iov_len: size_of::<T>() };
-    let remote = libc::iovec { iov_base: from.cast_mut().cast(), iov_len: size_of::<T>() };
-    // SAFETY: writes only to `value`; the kernel checks the other address.
+    let mut word = 0_usize;
+    let into = libc::iovec { iov_base: (&raw mut word).cast(), iov_len: size_of::<usize>() };
+    let from = base.wrapping_add(offset_bytes as usize);
+    let remote = libc::iovec { iov_base: from.cast_mut().cast(), iov_len: size_of::<usize>() };
+    // SAFETY: writes only to `word`; the kernel checks the other address.
     let read = unsafe { libc::process_vm_readv(libc::getpid(), &into, 1, &remote, 1, 0) };
-    read == size_of::<T>() as isize
+    (read == size_of::<usize>() as isize).then_some(word)
 }
 
 /// # Safety
@@ -294,10 +290,10 @@ impl Memory for Direct {
     }
 }
 
-/// Reads nothing but mapped memory, whatever it is asked for. Used while nothing is unmapped: what could be read once is read
-/// plainly from then on.
+/// Reads nothing but mapped memory, whatever it is asked for. Used while nothing is unmapped: the kernel is asked once whether
+/// a page is there.
 struct Checked {
-    /// Addresses of pages that could be read, the newest in a place that moves on; 1 for none.
+    /// Addresses of pages that are, the newest in a place that moves on; 1 for none.
     readable: Cell<[usize; 8]>,
     newest: Cell<usize>,
 }
@@ -311,35 +307,39 @@ impl Checked {
     }
 
     fn is_readable(&self, address: usize) -> bool {
-        self.readable.get().contains(&(address & !(PAGE_BYTES - 1)))
-    }
-
-    fn note_readable(&self, address: usize) {
+        let page = address & !(PAGE_BYTES - 1);
         let mut readable = self.readable.get();
-        self.newest.set((self.newest.get() + 1) % readable.len());
-        readable[self.newest.get()] = address & !(PAGE_BYTES - 1);
-        self.readable.set(readable);
+        if readable.contains(&page) {
+            return true;
+        }
+        let is_there = kernel_can_read(address);
+        if is_there {
+            self.newest.set((self.newest.get() + 1) % readable.len());
+            readable[self.newest.get()] = page;
+            self.readable.set(readable);
+        }
+        is_there
     }
 }
 
 impl Memory for Checked {
     fn read<T: Copy>(&self, base: *const u8, offset_bytes: u32) -> Option<T> {
-        let from = base.wrapping_add(offset_bytes as usize);
-        let last = from.addr().wrapping_add(size_of::<T>() - 1);
-        if self.is_readable(from.addr()) && self.is_readable(last) {
-            return Direct.read(base, offset_bytes);
-        }
-        let mut value = MaybeUninit::<T>::uninit();
-        if read_through_kernel(from, &mut value) {
-            self.note_readable(from.addr());
-            // SAFETY: the kernel has filled it, and `walk_with` asks for pointers and integers only.
-            return Some(unsafe { value.assume_init() });
-        }
-        // SAFETY: `__errno_location` gives this thread's error number.
-        let refused = matches!(unsafe { *libc::__errno_location() }, libc::EPERM | libc::ENOSYS);
-        // A sandbox without that call: read it plainly, as every later walk will.
-        refused.then(|| Direct.read(base, offset_bytes)).flatten()
+        let from = base.addr().wrapping_add(offset_bytes as usize);
+        let is_there = self.is_readable(from) && self.is_readable(from.wrapping_add(size_of::<T>() - 1));
+        is_there.then(|| Direct.read(base, offset_bytes)).flatten()
     }
+}
+
+/// Whether the kernel can read what is at an address: asked to change the signal mask in a way that there is none, it copies the
+/// new mask from there first, and then does nothing. Cheaper than any call made for reading memory, and every sandbox allows it.
+fn kernel_can_read(address: usize) -> bool {
+    const NO_SUCH_WAY: c_long = -1;
+    let mask: *const u64 = ptr::without_provenance(address & !7);
+    // SAFETY: nothing is written, and the signal mask stays as it is.
+    let result =
+        unsafe { libc::syscall(libc::SYS_rt_sigprocmask, NO_SUCH_WAY, mask, ptr::null_mut::<u64>(), size_of::<u64>()) };
+    // SAFETY: `__errno_location` gives this thread's error number.
+    result == 0 || unsafe { *libc::__errno_location() } != libc::EFAULT
 }
 
 /// `None` where a word could not be read.

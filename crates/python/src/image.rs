@@ -5,7 +5,7 @@ use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering::Release};
 
 use goblin::elf64::dynamic::{
-    DT_JMPREL, DT_NULL, DT_PLTRELSZ, DT_RELA, DT_RELACOUNT, DT_RELASZ, DT_STRTAB, DT_SYMTAB, Dyn,
+    DT_GNU_HASH, DT_JMPREL, DT_NULL, DT_PLTRELSZ, DT_RELA, DT_RELACOUNT, DT_RELASZ, DT_STRTAB, DT_SYMTAB, Dyn,
 };
 use goblin::elf64::program_header::{PT_DYNAMIC, PT_GNU_RELRO, PT_LOAD, ProgramHeader};
 use goblin::elf64::reloc::{self, Rela};
@@ -94,19 +94,24 @@ impl Image {
             };
             // Relocations without a symbol are most of them; the linker puts them first, and says how many they are.
             let relative = self.value(DT_RELACOUNT).unwrap_or(0);
+            // The table of names has the image's own symbols alone, and these come last; in an executable at a fixed address
+            // also imports whose address is that of a table's entry.
+            let names_of_own = self.table::<u32>(DT_GNU_HASH).filter(|_| self.bias != 0);
+            let own = names_of_own.map_or(u32::MAX, |hash| hash.add(1).read());
             for (table, bytes, skipped) in [(DT_JMPREL, DT_PLTRELSZ, 0), (DT_RELA, DT_RELASZ, relative)] {
                 let Some((table, bytes)) = self.table::<Rela>(table).zip(self.value(bytes)) else { continue };
                 let relocations = std::slice::from_raw_parts(table, bytes / size_of::<Rela>());
                 for relocation in relocations.iter().skip(skipped) {
-                    if !SLOT_TYPES.contains(&reloc::r_type(relocation.r_info)) {
+                    let number = reloc::r_sym(relocation.r_info);
+                    if number >= own || !SLOT_TYPES.contains(&reloc::r_type(relocation.r_info)) {
                         continue;
                     }
-                    let symbol = symbols.add(reloc::r_sym(relocation.r_info) as usize);
+                    let symbol = symbols.add(number as usize);
                     if u32::from((*symbol).st_shndx) != SHN_UNDEF {
                         continue; // The image's own.
                     }
                     let name = strings.add((*symbol).st_name as usize);
-                    if let Some(i) = names.iter().position(|wanted| libc::strcmp(wanted.as_ptr(), name) == 0) {
+                    if let Some(i) = names.iter().position(|wanted| is_named(name, wanted)) {
                         let slot = self.bias.wrapping_add(relocation.r_offset as usize);
                         slots[i].push(ptr::with_exposed_provenance_mut(slot));
                     }
@@ -150,4 +155,14 @@ impl Image {
         let _ = protect(libc::PROT_READ);
         Ok(())
     }
+}
+
+/// Whether `name` is `wanted`. Most names differ at once.
+///
+/// # Safety
+/// `name` is a string that a zero ends.
+#[inline]
+unsafe fn is_named(name: *const c_char, wanted: &CStr) -> bool {
+    // SAFETY: by the caller's word.
+    unsafe { name.read() == wanted.as_ptr().read() && libc::strcmp(wanted.as_ptr(), name) == 0 }
 }

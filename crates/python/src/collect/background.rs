@@ -28,8 +28,8 @@ use pyo3_ffi::{self as ffi, PyObject};
 use crate::child::{Child, Shared};
 use crate::collect::full::{self, Clock, Found};
 use crate::collect::graph::untrack_if_plain;
+use crate::collect::methods;
 use crate::collect::milestones::Milestones;
-use crate::collect::seat;
 use crate::collect::sighting::Sighting;
 use crate::collect::state::{CollectorState, OLD};
 use crate::collect::survivors::Survivors;
@@ -222,7 +222,7 @@ impl Background {
     /// Whether a child would make the pause shorter.
     fn is_worth(&self, state: CollectorState) -> bool {
         let objects = state.tracked_estimate();
-        if objects < LEAST_OBJECTS || self.is_refused.get() || !seat::all_replaced() {
+        if objects < LEAST_OBJECTS || self.is_refused.get() || !methods::all_replaced() {
             return false;
         }
         if self.slow_starts.get() >= MOST_SLOW_STARTS {

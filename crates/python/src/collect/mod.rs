@@ -11,6 +11,7 @@
 //!
 //! ```text
 //! seat.rs        takes the place of the callbacks, after checking that everything is where we look for it
+//! methods.rs     functions of the interpreter's that come past us
 //! full.rs        the search over an interpreter's objects
 //! background.rs  the same in a child, beside the program; sighting.rs: objects as the child saw them
 //! survivors.rs   what is hidden from CPython while it collects
@@ -32,6 +33,7 @@ mod full;
 mod graph;
 mod history;
 mod list;
+mod methods;
 mod milestones;
 mod order;
 mod seat;

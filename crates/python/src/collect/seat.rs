@@ -8,16 +8,13 @@
 //! without us. If it is in the middle of calling the program's callbacks, those behind the one that installs us are called
 //! from our list: see [`sit`].
 //!
-//! `gc.collect` says that the program asks. `gc.get_objects`, `gc.get_referrers` and `gc.freeze` put the survivors back first if a finalizer calls them while CPython
-//! disposes; the first leaves the milestones out of its answer, the last takes them up. Their method table is static data of
-//! the interpreter, shared by all interpreters of the process.
+//! Which functions of `gc` come past us is in `methods.rs`.
 
 use std::cell::{Cell, RefCell};
-use std::ffi::{CStr, c_int, c_void};
-use std::mem::transmute;
+use std::ffi::{CStr, c_int};
+use std::mem::offset_of;
 use std::ptr;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 
 use heapkeeper_record::CollectorStatus;
 use pyo3_ffi::{self as ffi, Py_ssize_t, PyObject};
@@ -25,6 +22,7 @@ use pyo3_ffi::{self as ffi, Py_ssize_t, PyObject};
 use crate::collect::background::{Background, Plan};
 use crate::collect::history;
 use crate::collect::list::HeaderPtr;
+use crate::collect::methods::{self, Definition};
 use crate::collect::milestones::Milestones;
 use crate::collect::state::{CollectorState, GENERATIONS};
 use crate::collect::survivors::Survivors;
@@ -41,7 +39,7 @@ struct SeatPtr(*mut Seat);
 unsafe impl Send for SeatPtr {}
 
 /// The seat of the interpreter whose GIL is held.
-fn current() -> Option<*mut Seat> {
+pub fn current() -> Option<*mut Seat> {
     let interpreter = CollectorState::current().interpreter();
     let seats = SEATS.lock().ok()?;
     // SAFETY: seats are taken off the list before they go; the first field never changes.
@@ -72,7 +70,7 @@ pub unsafe fn take(mode: Mode) -> Result<(), String> {
     }
     if mode == Mode::Background {
         // SAFETY: by the caller's word.
-        unsafe { replace_execs() };
+        unsafe { methods::replace_execs() };
     }
     if let Some(seat) = current() {
         // SAFETY: by the caller's word.
@@ -84,22 +82,11 @@ pub unsafe fn take(mode: Mode) -> Result<(), String> {
     }
     // SAFETY: by the caller's word.
     unsafe {
-        let module = Owned(ffi::PyImport_ImportModule(c"gc".as_ptr()));
-        if module.0.is_null() {
-            ffi::PyErr_Clear();
-            return Err("the module gc cannot be imported".to_owned());
-        }
+        let gc = Definition::of(c"gc").ok_or("the module gc is not the interpreter's own")?;
         let state = CollectorState::current();
-        check(state, module.0)?;
-        // Interpreters with a GIL of their own may come here at the same time.
-        let patching = PATCHING.lock();
-        replace_exec(module.0);
-        let kind = ffi::METH_FASTCALL | ffi::METH_KEYWORDS;
-        replace_method(module.0, c"collect", kind, &COLLECT, collect as _);
-        replace_method(module.0, c"get_objects", kind, &GET_OBJECTS, get_objects as _);
-        replace_method(module.0, c"get_referrers", REFERRERS_KIND, &GET_REFERRERS, get_referrers as _);
-        replace_method(module.0, c"freeze", ffi::METH_NOARGS, &FREEZE, freeze as _);
-        drop(patching);
+        check_lists_of_module(state)?;
+        check(state, gc)?;
+        methods::replace_in(gc);
         sit(state, mode)
     }
 }
@@ -115,7 +102,7 @@ unsafe fn sit(state: CollectorState, mode: Mode) -> Result<(), String> {
             callbacks: ffi::Py_NewRef(state.callbacks()),
             survivors: Survivors::new(),
             // Whoever could see them must come past us.
-            milestones: if all_replaced() { state.uncounted(Milestones::new) } else { Milestones::none() },
+            milestones: if methods::all_replaced() { state.uncounted(Milestones::new) } else { Milestones::none() },
             verification: RefCell::default(),
             background: Background::default(),
             plan: Cell::new(Plan::Whole),
@@ -253,44 +240,69 @@ fn moved(what: &str) -> String {
     format!("this CPython's {what} is not where its headers say")
 }
 
+/// The two lists that the module `gc` shows are where the headers say. What is at fault is the error, in one line.
+///
+/// # Safety
+/// The GIL is held and no exception is set.
+unsafe fn check_lists_of_module(state: CollectorState) -> Result<(), String> {
+    // SAFETY: by the caller's word. What may not be there is read by `checked_word`: wrong offsets are an error and not a crash.
+    unsafe {
+        let layout = crate::layout::Layout::get();
+        let lists = [(c"callbacks", layout.gc_callbacks), (c"garbage", layout.gc_garbage)];
+        let word = |offset| frames::checked_word(state.interpreter().cast(), offset).unwrap_or(0);
+        let is_list = |address: usize| {
+            let object: *const u8 = ptr::with_exposed_provenance(address);
+            frames::checked_word(object, offset_of!(PyObject, ob_type) as u32)
+                == Some((&raw const ffi::PyList_Type).addr())
+        };
+        // Where nobody has imported it, the interpreter may not have made them yet.
+        let name = Owned(ffi::PyUnicode_FromString(c"gc".as_ptr()));
+        let mut module = Owned(if name.0.is_null() { ptr::null_mut() } else { ffi::PyImport_GetModule(name.0) });
+        if module.0.is_null() && !lists.iter().all(|(_, offset)| is_list(word(*offset))) {
+            module = Owned(ffi::PyImport_ImportModule(c"gc".as_ptr()));
+        }
+        ffi::PyErr_Clear();
+        for (name, offset) in lists {
+            let is_shown = module.0.is_null() || {
+                let shown = Owned(ffi::PyObject_GetAttrString(module.0, name.as_ptr()));
+                ffi::PyErr_Clear();
+                shown.0.addr() == word(offset)
+            };
+            if !is_shown || !is_list(word(offset)) {
+                return Err(
+                    "gc.callbacks or gc.garbage is not the interpreter's own list: has the program replaced it?"
+                        .to_owned(),
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Compare what the headers say with what `gc` answers. What is at fault is the error, in one line.
 ///
 /// # Safety
-/// The GIL is held and no exception is set; `module` is `gc`.
-unsafe fn check(state: CollectorState, module: *mut PyObject) -> Result<(), String> {
-    // SAFETY: by the caller's word. The first reads go through the kernel: wrong offsets are an error and not a crash.
+/// The GIL is held and no exception is set.
+unsafe fn check(state: CollectorState, gc: Definition) -> Result<(), String> {
+    // SAFETY: by the caller's word.
     unsafe {
-        let attribute = |name: &CStr| {
-            let object = Owned(ffi::PyObject_GetAttrString(module, name.as_ptr()));
-            ffi::PyErr_Clear();
-            object
-        };
-        let word = |offset| frames::checked_word(state.interpreter().cast(), offset);
-        let layout = crate::layout::Layout::get();
-        let callbacks = attribute(c"callbacks");
-        let garbage = attribute(c"garbage");
-        if word(layout.gc_callbacks) != Some(callbacks.0.addr())
-            || callbacks.0.is_null()
-            || ffi::PyList_CheckExact(callbacks.0) == 0
-            || word(layout.gc_garbage) != Some(garbage.0.addr())
-            || state.garbage().is_null()
-        {
-            return Err(
-                "gc.callbacks or gc.garbage is not the interpreter's own list: has the program replaced it?".to_owned()
-            );
-        }
         let ask = |name: &CStr| {
-            let answer =
-                Owned(ffi::PyObject_CallMethodNoArgs(module, Owned(ffi::PyUnicode_FromString(name.as_ptr())).0));
+            let answer = Owned(gc.call(name));
             ffi::PyErr_Clear();
             answer
         };
-        let item = |tuple: &Owned, i| {
-            let item = ffi::PySequence_GetItem(tuple.0, i as Py_ssize_t);
-            let number = if item.is_null() { -1 } else { ffi::PyLong_AsLong(item) };
-            ffi::Py_XDECREF(item);
+        let number = |object: *mut PyObject| {
+            let number = if object.is_null() { -1 } else { ffi::PyLong_AsLong(object) };
             ffi::PyErr_Clear();
             number as c_int
+        };
+        let item = |tuple: &Owned, i| {
+            let item = Owned(if tuple.0.is_null() {
+                ptr::null_mut()
+            } else {
+                ffi::PySequence_GetItem(tuple.0, i as Py_ssize_t)
+            });
+            number(item.0)
         };
         let thresholds = ask(c"get_threshold");
         let counts = ask(c"get_count");
@@ -301,8 +313,9 @@ unsafe fn check(state: CollectorState, module: *mut PyObject) -> Result<(), Stri
             }
         }
         let (enabled, debug) = (ask(c"isenabled"), ask(c"get_debug"));
-        if ffi::PyObject_IsTrue(enabled.0) != c_int::from(state.is_enabled())
-            || ffi::PyLong_AsLong(debug.0) as c_int != state.debug()
+        if enabled.0.is_null()
+            || ffi::PyObject_IsTrue(enabled.0) != c_int::from(state.is_enabled())
+            || number(debug.0) != state.debug()
         {
             return Err(moved("collector state"));
         }
@@ -336,206 +349,4 @@ unsafe fn check_lists(state: CollectorState) -> Result<(), String> {
         }
     }
     Ok(())
-}
-
-/// Held while the interpreter's tables are written, which are all interpreters'.
-static PATCHING: Mutex<()> = Mutex::new(());
-
-/// A program that becomes another one would leave it a child to wait for.
-///
-/// # Safety
-/// The GIL is held and no exception is set.
-unsafe fn replace_execs() {
-    // SAFETY: by the caller's word.
-    unsafe {
-        let module = Owned(ffi::PyImport_ImportModule(c"posix".as_ptr()));
-        if module.0.is_null() {
-            ffi::PyErr_Clear();
-            return;
-        }
-        let _patching = PATCHING.lock();
-        replace_method(module.0, c"execv", ffi::METH_FASTCALL, &EXECV, execv as _);
-        replace_method(module.0, c"execve", ffi::METH_FASTCALL | ffi::METH_KEYWORDS, &EXECVE, execve as _);
-    }
-}
-
-/// The interpreter's own functions, null until replaced.
-static EXECV: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
-static EXECVE: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
-static COLLECT: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
-static GET_OBJECTS: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
-static GET_REFERRERS: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
-static FREEZE: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
-
-/// Replace `gc.name`, once, if it is called as we expect; otherwise a finalizer that calls it sees the trash alone.
-///
-/// # Safety
-/// `ours` is a function of the kind that `flags` say; the GIL is held.
-unsafe fn replace_method(
-    module: *mut PyObject,
-    name: &CStr,
-    flags: c_int,
-    original: &AtomicPtr<c_void>,
-    ours: *const c_void,
-) {
-    // SAFETY: the object is checked to be a C function of the kind expected before its table is written; all kinds of
-    // pointers in the table are one word.
-    unsafe {
-        let function = Owned(ffi::PyObject_GetAttrString(module, name.as_ptr()));
-        if function.0.is_null() || ffi::PyCFunction_CheckExact(function.0) == 0 {
-            ffi::PyErr_Clear();
-            return;
-        }
-        let table = (*function.0.cast::<ffi::PyCFunctionObject>()).m_ml;
-        if (*table).ml_flags != flags || !original.load(Relaxed).is_null() {
-            return;
-        }
-        let seat = (&raw mut (*table).ml_meth).cast::<*mut c_void>();
-        original.store(seat.replace(ours.cast_mut()), Relaxed);
-    }
-}
-
-/// Whether those that look at all objects come past us, and those that ask for a collection.
-pub fn all_replaced() -> bool {
-    [&COLLECT, &GET_OBJECTS, &GET_REFERRERS, &FREEZE].iter().all(|original| !original.load(Relaxed).is_null())
-}
-
-/// What makes the contents of the module `gc`, null until replaced.
-static EXEC: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
-
-/// A program may import `gc` anew: then the new module's `callbacks` must be the program's list and not ours.
-///
-/// # Safety
-/// `module` is `gc`; the GIL is held.
-unsafe fn replace_exec(module: *mut PyObject) {
-    // SAFETY: by the caller's word; the definition and its slots are static data of the interpreter.
-    unsafe {
-        let definition = ffi::PyModule_GetDef(module);
-        if definition.is_null() || (*definition).m_slots.is_null() || !EXEC.load(Relaxed).is_null() {
-            ffi::PyErr_Clear();
-            return;
-        }
-        let mut slot = (*definition).m_slots;
-        while (*slot).slot != 0 && (*slot).slot != ffi::Py_mod_exec {
-            slot = slot.add(1);
-        }
-        if (*slot).slot == ffi::Py_mod_exec {
-            EXEC.store((*slot).value, Relaxed);
-            (*slot).value = exec as *mut c_void;
-        }
-    }
-}
-
-unsafe extern "C" fn exec(module: *mut PyObject) -> c_int {
-    // SAFETY: called by the interpreter with the GIL held; a function of this kind was stored.
-    unsafe {
-        let original: unsafe extern "C" fn(*mut PyObject) -> c_int = transmute(EXEC.load(Relaxed));
-        let Some(seat) = current() else { return original(module) };
-        let state = (*seat).state;
-        let ours = state.replace_callbacks((*seat).callbacks);
-        let result = original(module);
-        state.replace_callbacks(ours);
-        result
-    }
-}
-
-/// A function without named arguments.
-type WithoutNames = unsafe extern "C" fn(*mut PyObject, *const *mut PyObject, Py_ssize_t) -> *mut PyObject;
-/// A function with named arguments.
-type WithNames = unsafe extern "C" fn(*mut PyObject, *const *mut PyObject, Py_ssize_t, *mut PyObject) -> *mut PyObject;
-
-unsafe extern "C" fn collect(
-    module: *mut PyObject,
-    arguments: *const *mut PyObject,
-    count: Py_ssize_t,
-    names: *mut PyObject,
-) -> *mut PyObject {
-    // SAFETY: a function of this kind was stored; its arguments are passed on. The GIL is held before and after, and an
-    // interpreter's seat lasts as long as its code runs.
-    unsafe {
-        let original = transmute::<*mut c_void, WithNames>(COLLECT.load(Relaxed));
-        let Some(seat) = current() else { return original(module, arguments, count, names) };
-        (*seat).asked(|| original(module, arguments, count, names))
-    }
-}
-
-fn end_children() {
-    if let Some(seat) = current() {
-        // SAFETY: the GIL is held.
-        unsafe { (*seat).background.end() };
-    }
-}
-
-unsafe extern "C" fn execv(module: *mut PyObject, arguments: *const *mut PyObject, count: Py_ssize_t) -> *mut PyObject {
-    end_children();
-    // SAFETY: a function of this kind was stored; its arguments are passed on.
-    unsafe { transmute::<*mut c_void, WithoutNames>(EXECV.load(Relaxed))(module, arguments, count) }
-}
-
-unsafe extern "C" fn execve(
-    module: *mut PyObject,
-    arguments: *const *mut PyObject,
-    count: Py_ssize_t,
-    names: *mut PyObject,
-) -> *mut PyObject {
-    end_children();
-    // SAFETY: as above.
-    unsafe { transmute::<*mut c_void, WithNames>(EXECVE.load(Relaxed))(module, arguments, count, names) }
-}
-
-unsafe extern "C" fn get_objects(
-    module: *mut PyObject,
-    arguments: *const *mut PyObject,
-    count: Py_ssize_t,
-    names: *mut PyObject,
-) -> *mut PyObject {
-    show_survivors();
-    // SAFETY: a function of this kind was stored; its arguments are passed on, and its answer is a new list. The GIL is held.
-    unsafe {
-        let original = transmute::<*mut c_void, WithNames>(GET_OBJECTS.load(Relaxed));
-        let answer = original(module, arguments, count, names);
-        if !answer.is_null()
-            && let Some(seat) = current()
-        {
-            (*seat).milestones.leave_out_of(answer);
-        }
-        answer
-    }
-}
-
-fn show_survivors() {
-    if let Some(seat) = current() {
-        // SAFETY: the GIL is held.
-        unsafe { (*seat).show_survivors() };
-    }
-}
-
-/// How `gc.get_referrers` is called: with a tuple, or since 3.13 with an array.
-const REFERRERS_KIND: c_int = if cfg!(Py_3_13) { ffi::METH_FASTCALL } else { ffi::METH_VARARGS };
-
-#[cfg(not(Py_3_13))]
-unsafe extern "C" fn get_referrers(module: *mut PyObject, arguments: *mut PyObject) -> *mut PyObject {
-    show_survivors();
-    // SAFETY: as above.
-    unsafe { transmute::<*mut c_void, ffi::PyCFunction>(GET_REFERRERS.load(Relaxed))(module, arguments) }
-}
-
-#[cfg(Py_3_13)]
-unsafe extern "C" fn get_referrers(
-    module: *mut PyObject,
-    arguments: *const *mut PyObject,
-    count: Py_ssize_t,
-) -> *mut PyObject {
-    show_survivors();
-    // SAFETY: as above.
-    unsafe { transmute::<*mut c_void, WithoutNames>(GET_REFERRERS.load(Relaxed))(module, arguments, count) }
-}
-
-unsafe extern "C" fn freeze(module: *mut PyObject, arguments: *mut PyObject) -> *mut PyObject {
-    if let Some(seat) = current() {
-        // SAFETY: the GIL is held.
-        unsafe { (*seat).show_survivors_alone() };
-    }
-    // SAFETY: as above.
-    unsafe { transmute::<*mut c_void, ffi::PyCFunction>(FREEZE.load(Relaxed))(module, arguments) }
 }

@@ -133,12 +133,6 @@ impl CollectorState {
         unsafe { self.field::<c_int>(Layout::get().gc_collecting).write(0) };
     }
 
-    /// What `gc.garbage` is.
-    pub fn garbage(self) -> *mut PyObject {
-        // SAFETY: see the struct.
-        unsafe { self.field::<*mut PyObject>(Layout::get().gc_garbage).read() }
-    }
-
     /// The list that CPython calls. Its reference is the interpreter's.
     pub fn callbacks(self) -> *mut PyObject {
         // SAFETY: see the struct.
