@@ -113,6 +113,26 @@ print([nodes(generation) for generation in (0, 1, 2, None)])
     assert said.splitlines()[0] == "[0, 0, 57, 57]"
 
 
+@pytest.mark.parametrize("question", ["gc.get_referrers(kept)", "gc.get_referrers(kept, node)"])
+def test_referrers_among_survivors_are_found(run, question):
+    """The first that a finalizer asks for: nothing else has brought the survivors back."""
+    said = run.alike(
+        NODES
+        + f"""
+kept = ring(Node, 50)
+gc.collect()
+
+def deed(node):
+    print(sorted(type(each).__name__ for each in {question}))
+
+ring(Finalized, 2)
+gc.collect()
+"""
+    )
+    # The next node's dict, or the node itself where its attributes lie in it, and the module's.
+    assert said.count("dict") + said.count("Node") >= 2
+
+
 def test_survivors_are_frozen(run):
     run.alike(
         NODES
