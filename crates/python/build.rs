@@ -32,7 +32,9 @@ fn main() {
         build.flag("-isystem").flag(include).flag("-isystem").flag(include.join("internal"));
     }
     build.compile("hk_layout");
-    cc::Build::new().file("src/unwind.c").std("gnu11").compile("hk_unwind");
+    // Who unwinds comes through these functions.
+    let flag = "-fasynchronous-unwind-tables";
+    cc::Build::new().file("src/unwind.c").std("gnu11").flag_if_supported(flag).compile("hk_unwind");
 }
 
 /// What the interpreter says of itself.

@@ -106,6 +106,13 @@ print(heapkeeper.status()["collector"]["mode"], heapkeeper.status()["profile"]["
     assert outcome.stdout == "True True\nTrue True heapkeeper\nheapkeeper 524288\n", outcome.stderr
 
 
+def test_a_starting_process_loads_no_library_but_ours(driver):
+    code = "print(*sorted({line.split('/')[-1].strip() for line in open('/proc/self/maps') if '.so' in line}))"
+    plain = driver.python("-c", code).stdout.split()
+    ours = driver.python("-c", code, env={"HEAPKEEPER": "1"}).stdout.split()
+    assert [name.partition(".")[0] for name in ours if name not in plain] == ["_native"]
+
+
 def test_both_ways_to_start_have_the_same_defaults():
     import _heapkeeper_boot
     from heapkeeper import _settings

@@ -332,8 +332,12 @@ impl Memory for Checked {
 
 /// Whether the kernel can read what is at an address: asked to change the signal mask in a way that there is none, it copies the
 /// new mask from there first, and then does nothing. Cheaper than any call made for reading memory, and every sandbox allows it.
+/// Nothing is mapped on the first page, which holds the address that stands for no mask.
 fn kernel_can_read(address: usize) -> bool {
     const NO_SUCH_WAY: c_long = -1;
+    if address < PAGE_BYTES {
+        return false;
+    }
     let mask: *const u64 = ptr::without_provenance(address & !7);
     // SAFETY: nothing is written, and the signal mask stays as it is.
     let result =

@@ -27,6 +27,7 @@
 //! stacks.rs      stacks of captures as flame graphs, differences and files for other tools
 //! status.rs      everything known, as a record
 //! module.rs      the module heapkeeper._native
+//! unwind.c       libgcc_s, loaded when somebody unwinds
 //! ```
 //!
 //! Inside a hook: no Python code, no allocation of CPython's, no lock that Python code may hold.

@@ -10,7 +10,7 @@ use std::ffi::{CStr, c_int, c_void};
 use std::mem::transmute;
 use std::ptr;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicPtr, Ordering::Relaxed};
+use std::sync::atomic::{AtomicPtr, Ordering::Relaxed, Ordering::Release};
 
 use pyo3_ffi::{self as ffi, Py_ssize_t, PyObject};
 
@@ -78,10 +78,7 @@ impl Definition {
     unsafe fn replace(self, name: &CStr, flags: c_int, original: &AtomicPtr<c_void>, ours: *const c_void) {
         let Some(method) = self.method(name, flags).filter(|_| original.load(Relaxed).is_null()) else { return };
         // SAFETY: all kinds of pointers in the table are one word.
-        unsafe {
-            let place = (&raw mut (*method).ml_meth).cast::<*mut c_void>();
-            original.store(place.replace(ours.cast_mut()), Relaxed);
-        }
+        unsafe { publish((&raw mut (*method).ml_meth).cast(), original, ours) };
     }
 
     /// Replace what makes the contents of the module, once.
@@ -99,10 +96,21 @@ impl Definition {
                 slot = slot.add(1);
             }
             if (*slot).slot == ffi::Py_mod_exec {
-                original.store((*slot).value, Relaxed);
-                (*slot).value = ours.cast_mut();
+                publish(&raw mut (*slot).value, original, ours);
             }
         }
+    }
+}
+
+/// Put `ours` in a place of the interpreter's tables, once what is there is known: another interpreter's thread may call it at once.
+///
+/// # Safety
+/// `place` holds a function, and is written by nobody else meanwhile.
+unsafe fn publish(place: *mut *mut c_void, original: &AtomicPtr<c_void>, ours: *const c_void) {
+    // SAFETY: by the caller's word; an aligned word.
+    unsafe {
+        original.store(place.read(), Release);
+        AtomicPtr::from_ptr(place).store(ours.cast_mut(), Release);
     }
 }
 

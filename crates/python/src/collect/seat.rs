@@ -258,6 +258,7 @@ unsafe fn check_lists_of_module(state: CollectorState) -> Result<(), String> {
         // Where nobody has imported it, the interpreter may not have made them yet.
         let name = Owned(ffi::PyUnicode_FromString(c"gc".as_ptr()));
         let mut module = Owned(if name.0.is_null() { ptr::null_mut() } else { ffi::PyImport_GetModule(name.0) });
+        ffi::PyErr_Clear();
         if module.0.is_null() && !lists.iter().all(|(_, offset)| is_list(word(*offset))) {
             module = Owned(ffi::PyImport_ImportModule(c"gc".as_ptr()));
         }
