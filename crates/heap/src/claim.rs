@@ -156,14 +156,13 @@ impl Claims {
     /// Claim room for `arenas` arenas and the range's tables. `None` if there is none.
     pub(crate) fn take(arenas: usize, page_bytes: usize) -> Option<Claims> {
         // One after the other, in one place.
-        let whole = |bytes: usize| bytes.checked_next_multiple_of(ARENA_BYTES);
-        let for_each = [size_of::<Arena>(), SLOTS_PER_ARENA * size_of::<Pool>(), ARENA_BYTES];
-        let lengths = for_each.map(|bytes| whole(arenas * bytes));
-        let mut place = free_place(lengths.iter().copied().sum::<Option<usize>>()?);
+        const BYTES_PER_ARENA: [usize; 3] = [size_of::<Arena>(), SLOTS_PER_ARENA * size_of::<Pool>(), ARENA_BYTES];
+        let length = |bytes_per_arena: usize| (arenas * bytes_per_arena).next_multiple_of(ARENA_BYTES);
+        let mut place = free_place(BYTES_PER_ARENA.map(length).iter().sum());
         let mut claim = |bytes_per_arena: usize, access| {
             let pages = |arenas: usize| round_up(arenas * bytes_per_arena, page_bytes);
             let here = place;
-            place = here.map(|start| start.wrapping_add(whole(arenas * bytes_per_arena).unwrap_or(0)));
+            place = here.map(|start| start.wrapping_add(length(bytes_per_arena)));
             Claim::take(here, pages(arenas)?, pages(GROW_ARENAS.min(arenas))?, access)
         };
         let arena_table = claim(size_of::<Arena>(), Access::Table)?;

@@ -125,7 +125,7 @@ impl core::error::Error for LayoutError {}
 ///
 /// Version and build first, then a probe: the walk through our offsets must give the frames that CPython's own interface
 /// gives, code object by code object and instruction by instruction; a code object's fields and the interpreters' flags must
-/// be where we look for them. The probe's reads go through the kernel, so that a wrong offset is an error and not a crash.
+/// be where we look for them. The probe reads only what the kernel says is mapped, so that a wrong offset is an error and not a crash.
 /// Without a Python frame the walk must find none either. Not probed, because nothing public tells it: which frames 3.11
 /// and 3.12 are still setting up. A mistake there would add a frame to a stack or leave one out.
 ///

@@ -20,7 +20,7 @@ static void *libgcc(const char *name)
 
 /* Threads that come here together store the same address. */
 #define LED(result, name, parameters, arguments)                                                                       \
-    result name parameters                                                                                      \
+    result name parameters                                                                                             \
     {                                                                                                                  \
         static result(*led) parameters;                                                                                \
         result(*function) parameters = __atomic_load_n(&led, __ATOMIC_RELAXED);                                        \
@@ -36,7 +36,6 @@ typedef struct _Unwind_Context context;
 LED(_Unwind_Reason_Code, _Unwind_Backtrace, (_Unwind_Trace_Fn visit, void *argument), (visit, argument))
 LED(_Unwind_Ptr, _Unwind_GetIP, (context * at), (at))
 LED(_Unwind_Ptr, _Unwind_GetIPInfo, (context * at, int *is_before), (at, is_before))
-LED(_Unwind_Word, _Unwind_GetCFA, (context * at), (at))
 LED(void *, _Unwind_GetLanguageSpecificData, (context * at), (at))
 LED(_Unwind_Ptr, _Unwind_GetRegionStart, (context * at), (at))
 LED(_Unwind_Ptr, _Unwind_GetTextRelBase, (context * at), (at))
