@@ -92,7 +92,7 @@ def test_interpreters_come_and_go_without_growth(run, own_gil):
 
 
 @own_gil_only
-def test_own_heaps_are_counted_and_dropped_whole(run):
+def test_own_heaps_are_counted(run):
     answer = run(
         INTERPRETERS
         + """
@@ -110,6 +110,26 @@ def test_own_heaps_are_counted_and_dropped_whole(run):
     """
     )
     assert answer.stdout.split() == ["1", "6", "1"]
+
+
+@own_gil_only
+def test_what_an_interpreter_leaves_behind_stays(run):
+    """Extension modules keep the names of a function's arguments as the first interpreter to call it made them (3.12)."""
+    answer = run(
+        INTERPRETERS
+        + """
+    import zlib
+
+    for _ in range(3):
+        interpreter = create(True)
+        run(interpreter, WORK + "import zlib; zlib.compress(b'some', level=1, wbits=15)")
+        destroy(interpreter)
+    kept = [str(number) * 20 for number in range(300_000)]
+    gc.collect()
+    print(len(zlib.compress(b"some", level=1, wbits=15)), zlib.compress.__name__)
+    """
+    )
+    assert answer.stdout == "12 compress\n"
 
 
 @own_gil_only

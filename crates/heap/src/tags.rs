@@ -188,25 +188,7 @@ impl Tags {
     pub fn visit(&self, mut visit: impl FnMut(usize, Tagged)) {
         for slot in 0..self.range.slots() {
             // SAFETY: the tables have entries for every slot; entries are aligned words that others write whole.
-            unsafe { self.visit_slot(slot, |address, tagged, _| visit(address, tagged)) };
-        }
-    }
-
-    /// Take the tags of all blocks of the heap with this number, which is about to be dropped whole.
-    ///
-    /// # Safety
-    /// The caller may use that heap.
-    pub unsafe fn take_all(&self, heap: u16, mut taken: impl FnMut(Tagged)) {
-        for slot in 0..self.range.slots() {
-            // SAFETY: descriptors exist for every slot; entries of this heap's are the caller's.
-            unsafe {
-                if (*self.range.arena(slot / SLOTS_PER_ARENA)).owner == heap {
-                    self.visit_slot(slot, |_, tagged, clear| {
-                        taken(tagged);
-                        clear();
-                    });
-                }
-            }
+            unsafe { self.visit_slot(slot, &mut visit) };
         }
     }
 
@@ -308,11 +290,11 @@ impl Tags {
         Some(Tagged { tag: (value >> LARGE_SLACK_BITS) as u32, bytes })
     }
 
-    /// Visit the tagged blocks of a slot, each with what clears its entry.
+    /// Visit the tagged blocks of a slot.
     ///
     /// # Safety
-    /// `slot` is one of the range's; whoever clears may use the heap.
-    unsafe fn visit_slot(&self, slot: usize, mut visit: impl FnMut(usize, Tagged, &dyn Fn())) {
+    /// `slot` is one of the range's.
+    unsafe fn visit_slot(&self, slot: usize, mut visit: impl FnMut(usize, Tagged)) {
         let start = self.range.start().addr() + (slot << SLOT_SHIFT);
         // SAFETY: records lead to whole chunks; both tables have entries for the slot.
         unsafe {
@@ -323,7 +305,7 @@ impl Tags {
                 for index in 0..SLOT_BYTES / block_bytes(class) {
                     let value = *chunk.add(index);
                     if value != 0 {
-                        visit(start + index * block_bytes(class), small(value, class), &|| *chunk.add(index) = 0);
+                        visit(start + index * block_bytes(class), small(value, class));
                     }
                 }
             }
@@ -338,7 +320,7 @@ impl Tags {
                 if let Some(address) = self.block_in_step(within)
                     && let Some(tagged) = self.large_tag(address, value)
                 {
-                    visit(address, tagged, &|| *entries.add(index) = 0);
+                    visit(address, tagged);
                 }
             }
         }

@@ -41,6 +41,12 @@ impl Heap {
     /// Give everything free back to the OS, at once: empty pools, free slots, and the range's free arenas. Returns the
     /// bytes given back.
     pub fn trim(&mut self) -> usize {
+        self.release_free() + self.range.trim()
+    }
+
+    /// Give this heap's free slots back to the OS and its free arenas to the range, which may keep some for the next that
+    /// asks. Returns the bytes that went back to the OS.
+    pub fn release_free(&mut self) -> usize {
         for class in 0..self.current.len() {
             let mut pool: PoolPtr = self.current[class];
             while pool != no_pool() {
@@ -52,7 +58,7 @@ impl Heap {
                 pool = if next == NO_SLOT { no_pool() } else { self.range.pool(next as usize) };
             }
         }
-        self.give_back_slots(0, true) + self.range.trim()
+        self.give_back_slots(0, true)
     }
 
     /// Give dirty free slots back, emptiest arenas first, until `keep` are left. Returns the bytes given back.

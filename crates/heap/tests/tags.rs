@@ -12,7 +12,6 @@ enum Op {
     Alloc { heap: usize, bytes: usize, tag: Option<u32> },
     Resize { of: usize, bytes: usize, tag: Option<u32> },
     Free { of: usize },
-    DropHeap { heap: usize },
     Clear,
 }
 
@@ -30,7 +29,6 @@ fn op() -> impl Strategy<Value = Op> {
         60 => (0usize..2, bytes(), tag()).prop_map(|(heap, bytes, tag)| Op::Alloc { heap, bytes, tag }),
         20 => (any::<usize>(), bytes(), tag()).prop_map(|(of, bytes, tag)| Op::Resize { of, bytes, tag }),
         40 => any::<usize>().prop_map(|of| Op::Free { of }),
-        1 => (0usize..2).prop_map(|heap| Op::DropHeap { heap }),
         1 => Just(Op::Clear),
     ]
 }
@@ -73,24 +71,6 @@ fn run(program: Vec<Op>) {
                 let (heap, block) = live.swap_remove(of % live.len());
                 take(&mut tagged, block);
                 assert!(unsafe { heaps[heap].free(block) });
-            }
-            Op::DropHeap { heap } => {
-                let mut taken = Vec::new();
-                let number = live.iter().find(|(of, _)| *of == heap).map(|(_, block)| range.owner_of(*block));
-                if let Some(number) = number {
-                    unsafe { tags.take_all(number, |tag| taken.push((tag.tag, tag.bytes))) };
-                }
-                let mut expected: Vec<_> = live
-                    .iter()
-                    .filter(|(of, _)| *of == heap)
-                    .filter_map(|(_, block)| tagged.remove(&block.addr()))
-                    .map(|tag| (tag.tag, tag.bytes))
-                    .collect();
-                taken.sort_unstable();
-                expected.sort_unstable();
-                assert_eq!(taken, expected);
-                live.retain(|(of, _)| *of != heap);
-                heaps[heap] = Heap::new(range).unwrap();
             }
             Op::Clear => {
                 unsafe { tags.clear() };

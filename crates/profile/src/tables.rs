@@ -377,24 +377,6 @@ impl Tables {
         true
     }
 
-    /// Forget every block that `gone` says is gone, as when a heap is dropped whole. Says how many there were.
-    pub fn remove_where(&mut self, mut gone: impl FnMut(usize) -> bool) -> usize {
-        let mut removed = 0;
-        let (sites, total) = (&mut self.sites, &mut self.total);
-        let (epoch, mean_bytes) = (self.epoch, self.mean_bytes);
-        self.samples.retain(|sample| {
-            if !gone(sample.block) {
-                return true;
-            }
-            removed += 1;
-            let estimate = Estimate::of_sample(sample.size_bytes, mean_bytes);
-            sites[sample.site as usize].bytes.sub(epoch, &estimate);
-            total.sub(epoch, &estimate);
-            false
-        });
-        removed
-    }
-
     /// Visit every sampled block that is live: its address, its size in bytes, and who allocated it.
     pub fn visit_samples(&self, mut visit: impl FnMut(usize, usize, SiteId)) {
         self.samples.iter().for_each(|sample| visit(sample.block, sample.size_bytes, SiteId(sample.site)));

@@ -12,7 +12,6 @@ const MEAN: u64 = 1_000;
 enum Step {
     Alloc { block: usize, size: usize, stack: Vec<u8>, thread: usize, level: u64 },
     Free { block: usize },
-    DropHeap { below: usize },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -22,7 +21,6 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (1usize..40, size, stack, 0usize..3, 0u64..1_000)
             .prop_map(|(block, size, stack, thread, level)| Step::Alloc { block: block << 4, size, stack, thread, level }),
         4 => (1usize..40).prop_map(|block| Step::Free { block: block << 4 }),
-        1 => (1usize..20).prop_map(|below| Step::DropHeap { below: below << 4 }),
     ]
 }
 
@@ -105,11 +103,6 @@ fn run(steps: Vec<Step>, told_levels: bool) {
             }
             Step::Free { block } => {
                 assert_eq!(tables.remove(block), model.live.remove(&block).is_some());
-            }
-            Step::DropHeap { below } => {
-                let before = model.live.len();
-                model.live.retain(|block, _| *block >= below);
-                assert_eq!(tables.remove_where(|block| block < below), before - model.live.len());
             }
         }
         check(&tables, &model);

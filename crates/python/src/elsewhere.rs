@@ -162,10 +162,11 @@ pub unsafe fn free(domain: Domain, block: *mut c_void) {
 /// Free a block of one of our heaps on behalf of a caller that another one serves.
 ///
 /// The raw heap's are freed under its lock (a thread without a thread state got its block there). The main heap's are
-/// freed if this thread may use that heap. Any other is left alone: nobody has ever seen one, and to leak it is safe.
+/// freed if this thread may use that heap. Any other, as those that an interpreter with a heap of its own left behind, is
+/// left alone: to leak it is safe.
 ///
 /// # Safety
-/// `block` is a live block in our range, or one of a heap that is gone.
+/// `block` is a live block in our range.
 unsafe fn free_ours(_domain: Domain, block: *mut c_void) {
     // SAFETY: each heap is used only where hosts.rs's table allows.
     unsafe {

@@ -93,7 +93,10 @@ pub unsafe fn counted(caller: Option<Caller>, block: *mut u8, bytes: usize) -> *
 pub unsafe fn free_in(heap: &mut Heap, caller: Option<Caller>, block: *mut u8) -> bool {
     // SAFETY: by the caller's word.
     unsafe {
-        if let Some(caller) = caller {
+        if let Some(caller) = caller
+            && exact::is_on()
+            && heap.owns(block)
+        {
             exact::freed(caller, block);
         }
         heap.free(block)

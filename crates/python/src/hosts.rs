@@ -42,14 +42,16 @@ const WATCH_EXACT: u8 = 2;
 static SEPARATE_FOREIGN: AtomicBool = AtomicBool::new(false);
 static SEPARATE_LOCK: Lock = Lock::new();
 /// Under `SEPARATE_LOCK`: blocks that may be interpreters, and the heaps of those that turned out to be.
-static SEPARATE_HOSTS: Separate = Separate(UnsafeCell::new(Vec::new()));
-/// Blocks of one interpreter freed by another: none were ever seen; they are left alone and counted.
+static SEPARATE_HOSTS: Separate<Vec<SeparateHost>> = Separate(UnsafeCell::new(Vec::new()));
+/// Under `SEPARATE_LOCK`: heaps of interpreters that are gone, for the next ones. See [`interpreter_may_be_gone`].
+static RETIRED: Separate<Vec<&'static mut Heap>> = Separate(UnsafeCell::new(Vec::new()));
+/// Blocks of one interpreter freed by another: they are left alone and counted.
 pub static STRAY_FREES: AtomicUsize = AtomicUsize::new(0);
 
-struct Separate(UnsafeCell<Vec<SeparateHost>>);
+struct Separate<T>(UnsafeCell<T>);
 
 // SAFETY: used under `SEPARATE_LOCK` only.
-unsafe impl Sync for Separate {}
+unsafe impl<T> Sync for Separate<T> {}
 
 /// A raw block large enough to be an interpreter's state, and its heap if it is one.
 struct SeparateHost {
@@ -57,7 +59,7 @@ struct SeparateHost {
     /// is the one that `interpreter` lies at the start of.
     block: *mut u8,
     interpreter: *mut ffi::PyInterpreterState,
-    heap: Option<Box<Heap>>,
+    heap: Option<&'static mut Heap>,
 }
 
 /// Raw blocks of at least this size may be an interpreter: `sizeof(PyInterpreterState)` is above 100 KiB since 3.12, and
@@ -217,7 +219,7 @@ fn own_heap(interpreter: *mut ffi::PyInterpreterState) -> Option<*mut Heap> {
     let range = range()?;
     SEPARATE_LOCK.with(|| {
         // SAFETY: under the lock.
-        let hosts = unsafe { &mut *SEPARATE_HOSTS.0.get() };
+        let (hosts, retired) = unsafe { (&mut *SEPARATE_HOSTS.0.get(), &mut *RETIRED.0.get()) };
         let host = match hosts.iter().position(|host| host.is(interpreter)) {
             Some(found) => &mut hosts[found],
             None => {
@@ -228,9 +230,14 @@ fn own_heap(interpreter: *mut ffi::PyInterpreterState) -> Option<*mut Heap> {
         };
         host.interpreter = interpreter;
         if host.heap.is_none() {
-            let mut heap = Box::new(Heap::new(range)?);
-            profile::observe(&mut heap, profile::Domain::Interpreter);
-            host.heap = Some(heap);
+            host.heap = match retired.pop() {
+                Some(heap) => Some(heap),
+                None => {
+                    let heap = Box::leak(Box::new(Heap::new(range)?));
+                    profile::observe(heap, profile::Domain::Interpreter);
+                    Some(heap)
+                }
+            };
         }
         host.heap.as_deref_mut().map(|heap| &raw mut *heap)
     })
@@ -256,14 +263,16 @@ fn note_foreign(hosts: &[SeparateHost]) {
     SEPARATE_FOREIGN.store(hosts.iter().any(SeparateHost::is_foreign), Relaxed);
 }
 
-/// The raw domain is about to free a block: if it was an interpreter, that interpreter is gone, and its heap goes as a
-/// whole. Its state is the last thing that CPython frees of it (3.12–3.13, Python/pystate.c, free_interpreter); the
-/// thousands of blocks it leaves behind go with the heap.
+/// The raw domain is about to free a block: if it was an interpreter, that interpreter is gone, and its heap waits for the
+/// next one. Its state is the last thing that CPython frees of it (3.12–3.13, Python/pystate.c, free_interpreter).
+///
+/// Free memory of that heap goes back; the thousands of blocks that the interpreter left behind stay. Others may still use
+/// them: the static parsers of extension modules (`_PyArg_Parser`) keep in 3.12.1 the names that the first interpreter to
+/// call them made, and the main one reads those afterwards. CPython leaves such memory alone as well.
 #[cold]
 pub fn interpreter_may_be_gone(block: *mut u8) {
     // SAFETY: under the lock.
-    let gone = SEPARATE_LOCK.with(|| unsafe { take(block) });
-    drop_whole(gone);
+    SEPARATE_LOCK.with(|| unsafe { retire(block) });
 }
 
 /// As [`interpreter_may_be_gone`], for a block that libc is about to free on behalf of anybody, whatever locks they hold.
@@ -273,13 +282,12 @@ pub fn interpreter_may_be_gone(block: *mut u8) {
 pub fn foreign_interpreter_may_be_gone(block: *mut u8) {
     if SEPARATE_FOREIGN.load(Relaxed) && SEPARATE_LOCK.try_acquire() {
         // SAFETY: under the lock.
-        let gone = unsafe { take(block) };
+        unsafe { retire(block) };
         SEPARATE_LOCK.release();
-        drop_whole(gone);
     }
 }
 
-/// Take the interpreter in `block` out of the table, and its heap.
+/// If an interpreter is in `block`, take it out of the table, and keep its heap for another.
 ///
 /// The last one to go ends the looking at thread states, if no interpreter can be there that we have not heard of. One
 /// whose state libc handed out while CPython's default allocator was in is in CPython's list: to enter it, to leave it and
@@ -288,23 +296,19 @@ pub fn foreign_interpreter_may_be_gone(block: *mut u8) {
 ///
 /// # Safety
 /// `SEPARATE_LOCK` is held.
-unsafe fn take(block: *mut u8) -> Option<Box<Heap>> {
+unsafe fn retire(block: *mut u8) {
     // SAFETY: by the caller's word.
-    let hosts = unsafe { &mut *SEPARATE_HOSTS.0.get() };
-    let found = hosts.iter().position(|host| host.is_in(block))?;
+    let (hosts, retired) = unsafe { (&mut *SEPARATE_HOSTS.0.get(), &mut *RETIRED.0.get()) };
+    let Some(found) = hosts.iter().position(|host| host.is_in(block)) else { return };
     let gone = hosts.swap_remove(found);
     note_foreign(hosts);
     GENERATION.fetch_add(1, Relaxed);
     if hosts.is_empty() && !interpreter::are_several() && !imports::default_is_in() {
         watch(WATCH_SEPARATE, false);
     }
-    gone.heap
-}
-
-fn drop_whole(heap: Option<Box<Heap>>) {
-    if let Some(heap) = heap {
-        profile::forget(&heap);
-        drop(heap);
+    if let Some(heap) = gone.heap {
+        heap.release_free();
+        retired.push(heap);
     }
 }
 
@@ -314,7 +318,7 @@ pub fn interpreters() -> usize {
     1 + SEPARATE_LOCK.with(|| unsafe { (*SEPARATE_HOSTS.0.get()).iter().filter(|host| host.heap.is_some()).count() })
 }
 
-/// Bytes that interpreters' own heaps hold now. Their other figures are theirs to read.
+/// Bytes that interpreters' own heaps hold now, those of interpreters that are gone included. Their other figures are theirs to read.
 pub fn separate_held_bytes() -> usize {
     let held = range().map_or(0, |range| range.stats().held_bytes);
     // SAFETY: reads one word of each heap.

@@ -469,19 +469,6 @@ pub fn visit(mut visit: impl FnMut(usize, usize, Entry)) {
     }
 }
 
-/// An interpreter's heap is about to be dropped whole.
-///
-/// # Safety
-/// Nobody uses that heap any more.
-pub unsafe fn heap_goes(heap: u16) {
-    if let Some(tags) = TAGS.get().filter(|_| is_on()) {
-        with_own(|keeper| {
-            // SAFETY: by the caller's word.
-            unsafe { tags.take_all(heap, |tagged| keeper.freed(tagged)) };
-        });
-    }
-}
-
 /// Before a fork, after the locks of the heaps and before that of the tables.
 pub fn before_fork() {
     OWN_LOCK.acquire();

@@ -53,8 +53,6 @@ static STATE: Shared = Shared(UnsafeCell::new(None));
 /// What `LOCK` protects.
 struct State {
     tables: Tables,
-    /// The observers' contexts, by the address of their heap.
-    samplers: Vec<(usize, Box<Sampler>)>,
     /// When names of threads are to be learned again.
     names_due_ms: u64,
     /// Names of threads seen by a report or by [`note_threads`].
@@ -121,7 +119,6 @@ fn make_tables_for(mean_bytes: u64) -> Result<(), Full> {
     let (is_main, thread) = unsafe { (libc::getpid() == libc::gettid(), libc::pthread_self() as usize) };
     let state = State {
         tables,
-        samplers: Vec::new(),
         names_due_ms: 0,
         thread_names: HashMap::new(),
         main_thread: is_main.then_some(thread),
@@ -137,38 +134,22 @@ pub fn is_on() -> bool {
     ON.load(Relaxed)
 }
 
-/// Sample the allocations of `heap` from now on, if the profiler is on. The heap stays at its address until [`forget`].
+/// Sample the allocations of `heap` from now on, if the profiler is on. The heap is never dropped, nor is its sampler.
 pub fn observe(heap: &mut Heap, domain: Domain) {
-    let address = (&raw const *heap).addr();
     let stream = STREAMS.fetch_add(1, Relaxed);
     let caller = match domain {
         Domain::Raw => frames::Domain::Raw,
         Domain::Main | Domain::Interpreter => frames::Domain::Object,
     };
     let range = heap.range();
-    let installed = with_state(|state| {
+    let sampler = with_state(|state| {
         let gaps = Gaps::new(state.tables.mean_bytes(), SEED.load(Relaxed), stream);
-        state.samplers.push((address, Box::new(Sampler::new(gaps, caller, range))));
-        // The vector may move its boxes, not what is in them.
-        let (_, sampler) = state.samplers.last_mut()?;
-        Some(sampler.observer())
+        Box::leak(Box::new(Sampler::new(gaps, caller, range)))
     });
-    if let Some((observer, first_gap_bytes)) = installed.flatten() {
+    if let Some(sampler) = sampler {
+        let (observer, first_gap_bytes) = sampler.observer();
         heap.observe(Some(observer), first_gap_bytes);
     }
-}
-
-/// Forget all samples in `heap`, which is about to be dropped whole, and its sampler. Nobody allocates there any more.
-pub fn forget(heap: &Heap) {
-    let address = (&raw const *heap).addr();
-    // SAFETY: nobody uses the heap any more.
-    unsafe { exact::heap_goes(heap.number()) };
-    let sampler = with_state(|state| {
-        state.tables.remove_where(|block| heap.owns(core::ptr::without_provenance(block)));
-        let found = state.samplers.iter().position(|(of, _)| *of == address)?;
-        Some(state.samplers.swap_remove(found))
-    });
-    drop(sampler);
 }
 
 /// Remember the names of all threads that Python knows now, for a report after they have ended. The GIL is held; runs
