@@ -6,6 +6,7 @@
 //! object
 //! ```
 //! Source: `PyGC_Head`, Include/internal/pycore_gc.h, 3.10 to 3.13; `versions/layout.h` asserts size and shift.
+//! A header's address in `prev` is a number, from which a pointer is made again: of the memory that it was exposed for.
 //! Invariant outside a function of this file: `next(prev(h)) = prev(next(h)) = h` for each header h of a list, and flags stay
 //! with their object.
 
@@ -69,7 +70,7 @@ impl HeaderPtr {
     #[inline(always)]
     pub unsafe fn prev(self) -> HeaderPtr {
         // SAFETY: by the caller's word.
-        HeaderPtr(self.0.with_addr(unsafe { (*self.0).prev } & !FLAGS))
+        HeaderPtr(ptr::with_exposed_provenance_mut(unsafe { (*self.0).prev } & !FLAGS))
     }
 
     /// Lay a link from `self` to `next`; both keep their flags.
@@ -81,7 +82,7 @@ impl HeaderPtr {
         // SAFETY: by the caller's word.
         unsafe {
             (*self.0).next = next.0;
-            (*next.0).prev = (*next.0).prev & FLAGS | self.0.addr();
+            (*next.0).prev = (*next.0).prev & FLAGS | self.0.expose_provenance();
         }
     }
 
@@ -91,7 +92,7 @@ impl HeaderPtr {
     /// See the impl; what was in the list is linked elsewhere by now.
     pub unsafe fn clear(self) {
         // SAFETY: by the caller's word.
-        unsafe { *self.0 = Header { next: self.0, prev: self.0.addr() } };
+        unsafe { *self.0 = Header { next: self.0, prev: self.0.expose_provenance() } };
     }
 
     /// Whether the list of this head is empty.
