@@ -1,5 +1,5 @@
 /* A program that embeds CPython: starts and ends it several times, each time with work to do, and runs Python on a thread of its own.
- * Arguments: the python of an environment, the number of turns, the code. */
+ * Arguments: the python of an environment, the number of turns, the code; "own-table" for a table of built-in modules of its own. */
 #include <Python.h>
 #include <pthread.h>
 
@@ -10,9 +10,21 @@ static void *on_a_thread(void *code) {
     return failed ? code : NULL;
 }
 
+static struct _inittab *copied_table(size_t *bytes) {
+    size_t count = 0;
+    while (PyImport_Inittab[count].name)
+        count++;
+    *bytes = (count + 1) * sizeof(struct _inittab);
+    return memcpy(malloc(*bytes), PyImport_Inittab, *bytes);
+}
+
 int main(int argc, char **argv) {
-    if (argc != 4)
+    if (argc != 4 && argc != 5)
         return 64;
+    size_t table_bytes = 0;
+    struct _inittab *own_table = argc == 5 ? copied_table(&table_bytes) : NULL;
+    if (own_table)
+        PyImport_Inittab = own_table;
     for (int turn = 0; turn < atoi(argv[2]); turn++) {
         PyConfig config;
         PyConfig_InitPythonConfig(&config);
@@ -22,6 +34,11 @@ int main(int argc, char **argv) {
         PyConfig_Clear(&config);
         if (PyStatus_Exception(status))
             Py_ExitStatusException(status);
+#if PY_VERSION_HEX >= 0x030C0000
+        /* The interpreter has taken a copy: a program may let go of its own. */
+        if (own_table)
+            memset(own_table, 0xff, table_bytes);
+#endif
         if (PyRun_SimpleString(argv[3]))
             return 1;
         void *failed;

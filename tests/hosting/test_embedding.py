@@ -45,3 +45,13 @@ def test_interpreter_starts_and_ends(program, turns):
         expected = "heapkeeper\n" if variables else "cpython\n"
         assert answer.stdout == expected * 2 * turns, answer
     assert outcomes == [(0, "")] * 2
+
+
+def test_own_table_of_modules(program):
+    """The interpreter may have another table of built-in modules than its own, which is no more when we are installed."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "HEAPKEEPER"))}
+    code = "import heapkeeper\nheapkeeper.install()\n" + WORK + "print(heapkeeper.gc.stats()['mode'])"
+    command = [program, sys.executable, "1", code, "own-table"]
+    answer = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert (answer.returncode, answer.stderr) == (0, "")
+    assert answer.stdout == "heapkeeper\nheapkeeper\n" * 2

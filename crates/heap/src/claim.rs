@@ -68,14 +68,16 @@ pub(crate) struct Claim {
     bytes: usize,
     mapped_bytes: usize,
     access: Access,
+    /// It was mapped as a whole where it was taken, and stays so: it has no place to grow in again.
+    is_whole: bool,
 }
 
 impl Claim {
     /// Claim `bytes` bytes, aligned to an arena, and map the first `mapped_bytes`. Both are whole OS pages. At `place`, which is
     /// one that [`free_place`] found, or anywhere.
-    fn take(place: Option<*mut u8>, bytes: usize, mapped_bytes: usize, access: Access) -> Option<Claim> {
+    pub(crate) fn take(place: Option<*mut u8>, bytes: usize, mapped_bytes: usize, access: Access) -> Option<Claim> {
         let there = place.and_then(|start| {
-            let mut claim = Claim { start, bytes, mapped_bytes: 0, access };
+            let mut claim = Claim { start, bytes, mapped_bytes: 0, access, is_whole: false };
             claim.grow(mapped_bytes).then_some(claim)
         });
         there.or_else(|| Claim::take_anywhere(bytes, access))
@@ -93,7 +95,7 @@ impl Claim {
             }
             os::release(start.add(bytes), mapping_bytes - before - bytes);
         }
-        Some(Claim { start, bytes, mapped_bytes: bytes, access })
+        Some(Claim { start, bytes, mapped_bytes: bytes, access, is_whole: true })
     }
 
     /// See to it that the first `bytes` bytes are mapped. False, and nothing done, if the kernel refuses.
@@ -111,12 +113,12 @@ impl Claim {
         true
     }
 
-    /// Map no more than the first `bytes` bytes.
+    /// Map no more than the first `bytes` bytes of a claim that grows where it is.
     ///
     /// # Safety
     /// Nothing beyond was ever used.
     pub(crate) unsafe fn shrink(&mut self, bytes: usize) {
-        if bytes < self.mapped_bytes {
+        if bytes < self.mapped_bytes && !self.is_whole {
             // SAFETY: by the caller's word.
             unsafe { os::release(self.start.wrapping_add(bytes), self.mapped_bytes - bytes) };
             self.mapped_bytes = bytes;

@@ -6,6 +6,8 @@
 
 use std::vec::Vec;
 
+use crate::claim::Claim;
+use crate::os::Access;
 use crate::{ARENA_BYTES, CLASSES, Heap, Range, SizeClass};
 
 fn random(state: &mut u64) -> u64 {
@@ -166,4 +168,17 @@ fn small_blocks_freed_without_questions() {
     drop(heap);
     // SAFETY: the only heap is gone.
     unsafe { range.release() };
+}
+
+#[test]
+fn a_claim_that_was_mapped_as_a_whole_stays_so() {
+    let (whole, less) = (4 * ARENA_BYTES, ARENA_BYTES);
+    let mut claim = Claim::take(None, whole, less, Access::Table).unwrap();
+    assert_eq!(claim.mapped_bytes(), whole);
+    // SAFETY: the memory was not used.
+    unsafe { claim.shrink(less) };
+    assert_eq!(claim.mapped_bytes(), whole);
+    assert!(claim.grow(whole));
+    // SAFETY: nobody refers to it.
+    unsafe { claim.release() };
 }

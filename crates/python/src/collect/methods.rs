@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicPtr, Ordering::Relaxed, Ordering::Release};
 use pyo3_ffi::{self as ffi, Py_ssize_t, PyObject};
 
 use crate::collect::seat::current;
+use crate::interpreter;
 
 /// Held while the interpreter's tables are written, which are all interpreters'.
 static WRITING: Mutex<()> = Mutex::new(());
@@ -29,9 +30,12 @@ impl Definition {
     /// # Safety
     /// The GIL is held and no exception is set.
     pub unsafe fn of(name: &CStr) -> Option<Definition> {
-        // SAFETY: the table is the interpreter's, an entry without a name ends it; the function of such a module makes its
-        // definition known and changes nothing else.
+        // SAFETY: an entry without a name ends the table; the function of such a module makes its definition known and changes
+        // nothing else. A table that is not the interpreter's own is an embedding program's, which may have freed it since.
         unsafe {
+            if !interpreter::in_image(ffi::PyImport_Inittab.cast()) {
+                return Definition::of_imported(name);
+            }
             let mut entry = ffi::PyImport_Inittab;
             while !(*entry).name.is_null() && CStr::from_ptr((*entry).name) != name {
                 entry = entry.add(1);
@@ -42,6 +46,21 @@ impl Definition {
                 return None;
             }
             Some(Definition(definition.cast()))
+        }
+    }
+
+    /// The same by importing it.
+    ///
+    /// # Safety
+    /// As for [`Definition::of`].
+    unsafe fn of_imported(name: &CStr) -> Option<Definition> {
+        // SAFETY: by the caller's word; the module's reference is given back, and its definition is static data.
+        unsafe {
+            let module = ffi::PyImport_ImportModule(name.as_ptr());
+            let definition = if module.is_null() { ptr::null_mut() } else { ffi::PyModule_GetDef(module) };
+            ffi::Py_XDECREF(module);
+            ffi::PyErr_Clear();
+            (!definition.is_null()).then_some(Definition(definition))
         }
     }
 
