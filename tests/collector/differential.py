@@ -132,10 +132,26 @@ def compare(python: str, mode: str, first: int, last: int) -> Failure | None:
         crashed = first + found[0]
         print(f"seed {crashed}: CPython itself ends with signal {-runs[0].status}; left out", flush=True)
         return compare(python, mode, crashed + 1, last) if crashed < last else None
+    if found and is_by_order(python, mode, setting, first, first + found[0]):
+        reordered = first + found[0]
+        print(
+            f"seed {reordered}: the youngest count differs, after what was freed in another order; left out", flush=True
+        )
+        return compare(python, mode, reordered + 1, last) if reordered < last else None
     if found is None and mode == VERIFY:
         run = play(python, mode, replace(setting, is_bare=False), [str(first), str(last)])
         found = (len(run.lines), reason) if (reason := trouble(run, mode)) else None
     return None if found is None else Failure(min(first + found[0], last), found[1])
+
+
+def is_by_order(python: str, mode: str, setting: Setting, first: int, seed: int) -> bool:
+    """Whether the program of a seed, which differs behind those from `first` on, does so by no more than the order in which objects were freed."""
+    from player import differ_by_order
+
+    runs = both(python, mode, setting, ["--logs", "--unsorted", str(first), str(seed)])
+    if any(len(run.lines) <= seed - first for run in runs):
+        return False
+    return differ_by_order(*(run.lines[seed - first][2] for run in runs))
 
 
 def hundreds(start: int, count: int) -> list[tuple[int, int]]:

@@ -68,6 +68,24 @@ def test_only_the_order_inside_a_full_collection_is_left_out():
         assert in_any_order(outer) != in_any_order(later)
 
 
+def test_the_order_of_freeing_may_show_in_the_youngest_count():
+    """And in nothing else; where nothing was freed in another order, not there either."""
+    from player import differ_by_order
+
+    def log(*inside, youngest=67, last="1 drop"):
+        start, stop = (f"phase {phase} [('generation', 2)]" for phase in ("start", "stop"))
+        return ["0 collect", start, *inside, stop, start, f"count True (0, 3, 3) ({youngest}, 0, 0)", stop, last]
+
+    expected = log("freed 1", "freed 2")
+    assert differ_by_order(expected, log("freed 2", "freed 1", youngest=68))
+    assert not differ_by_order(expected, log("freed 1", "freed 2", youngest=68))
+    assert not differ_by_order(expected, log("freed 2", "freed 3", youngest=68))
+    assert not differ_by_order(expected, log("freed 2", "freed 1", youngest=68, last="1 make"))
+    assert not differ_by_order(
+        expected, [line.replace("(0, 3", "(1, 3") for line in log("freed 2", "freed 1", youngest=68)]
+    )
+
+
 def test_programs_do_what_they_are_for():
     """Every operation, every kind of object and every deed occurs, and what is to be observed happens often."""
     import programs
