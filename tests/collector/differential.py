@@ -134,9 +134,7 @@ def compare(python: str, mode: str, first: int, last: int) -> Failure | None:
         return compare(python, mode, crashed + 1, last) if crashed < last else None
     if found and is_by_order(python, mode, setting, first, first + found[0]):
         reordered = first + found[0]
-        print(
-            f"seed {reordered}: the youngest count differs, after what was freed in another order; left out", flush=True
-        )
+        print(f"seed {reordered}: differs by the order of freeing inside a full collection; left out", flush=True)
         return compare(python, mode, reordered + 1, last) if reordered < last else None
     if found is None and mode == VERIFY:
         run = play(python, mode, replace(setting, is_bare=False), [str(first), str(last)])

@@ -62,23 +62,36 @@ def in_any_order(log):
 
 
 def differ_by_order(expected, found):
-    """Whether two logs as they were written show no more than the order of freeing inside full collections, in the youngest count of later ones.
+    """Whether two logs as they were written show no more than the order of freeing inside full collections, where others come to see it.
 
-    What a finalizer makes comes from a free list where its like was freed before, and then does not count; nor does what is freed count, where the
-    count is 0 already.
+    - In the youngest count afterwards: what a finalizer makes comes from a free list where its like was freed before, and then does not count; nor does
+      what is freed count, where the count is 0 already.
+    - In a census that a finalizer takes while trash is cleared: what was cleared and lives on is seen.
     """
+    plain, seen, ends = zip(*map(without_what_shows_order, (expected, found)), strict=True)
+    parted = [end for end, *lines in zip(ends[0], *seen, strict=False) if lines[0] != lines[1]]
+    if len(seen[0]) != len(seen[1]) or not parted:
+        return False
+    return plain[0][: parted[0]] != plain[1][: parted[0]] and in_any_order(plain[0]) == in_any_order(plain[1])
 
-    def without_count(log):
-        return [re.sub(r"^(count \w+ \(.*?\) \()\d+", r"\1", line) for line in log]
 
-    counts = [
-        i
-        for i, pair in enumerate(zip(expected, found, strict=False))
-        if pair[0] != pair[1] and pair[0].startswith("count ")
-    ]
-    before = counts[0] if counts else 0
-    reordered = without_count(expected[:before]) != without_count(found[:before])
-    return reordered and in_any_order(without_count(expected)) == in_any_order(without_count(found))
+def without_what_shows_order(log):
+    """A log without the youngest counts, and without what was counted inside a full collection; these lines; and by where in the log their order was made."""
+    plain, seen, ends, depth, waiting = [], [], [], 0, 0
+    for i, line in enumerate(log):
+        if line.startswith("phase start") and (depth or "('generation', 2)" in line):
+            depth += 1
+        elif depth and line.startswith("phase stop"):
+            depth -= 1
+        if line.startswith("count ") or (depth and line.startswith("census ")):
+            seen.append(line)
+            waiting += 1
+            line = re.sub(r"^(count \w+ \(.*?\) \()\d+|^(census ).*", r"\1\2", line)
+        plain.append(line)
+        if not depth:
+            ends += [i] * waiting
+            waiting = 0
+    return plain, seen, ends + [len(log)] * waiting
 
 
 def main():

@@ -68,22 +68,32 @@ def test_only_the_order_inside_a_full_collection_is_left_out():
         assert in_any_order(outer) != in_any_order(later)
 
 
-def test_the_order_of_freeing_may_show_in_the_youngest_count():
-    """And in nothing else; where nothing was freed in another order, not there either."""
+def test_where_the_order_of_freeing_may_show():
+    """In the youngest count afterwards, in a census meanwhile, and in nothing else; where nothing was freed in another order, nowhere."""
     from player import differ_by_order
 
-    def log(*inside, youngest=67, last="1 drop"):
-        start, stop = (f"phase {phase} [('generation', 2)]" for phase in ("start", "stop"))
-        return ["0 collect", start, *inside, stop, start, f"count True (0, 3, 3) ({youngest}, 0, 0)", stop, last]
+    start, stop = (f"phase {phase} [('generation', 2)]" for phase in ("start", "stop"))
 
-    expected = log("freed 1", "freed 2")
-    assert differ_by_order(expected, log("freed 2", "freed 1", youngest=68))
-    assert not differ_by_order(expected, log("freed 1", "freed 2", youngest=68))
-    assert not differ_by_order(expected, log("freed 2", "freed 3", youngest=68))
-    assert not differ_by_order(expected, log("freed 2", "freed 1", youngest=68, last="1 make"))
-    assert not differ_by_order(
-        expected, [line.replace("(0, 3", "(1, 3") for line in log("freed 2", "freed 1", youngest=68)]
-    )
+    def counted(*inside, counts="(0, 3, 3) (67, 0, 0)", last="1 drop"):
+        return ["0 collect", start, *inside, stop, start, f"count True {counts}", stop, last]
+
+    expected = counted("freed 1", "freed 2")
+    assert differ_by_order(expected, counted("freed 2", "freed 1", counts="(0, 3, 3) (68, 0, 0)"))
+    for other in (
+        counted("freed 1", "freed 2", counts="(0, 3, 3) (68, 0, 0)"),
+        counted("freed 2", "freed 3", counts="(0, 3, 3) (68, 0, 0)"),
+        counted("freed 2", "freed 1", counts="(0, 3, 3) (68, 1, 0)"),
+        counted("freed 2", "freed 1", counts="(1, 3, 3) (68, 0, 0)"),
+        counted("freed 2", "freed 1", counts="(0, 3, 3) (68, 0, 0)", last="1 make"),
+        counted("freed 2", "freed 1", last="1 make"),
+    ):
+        assert not differ_by_order(expected, other)
+
+    expected = ["0 collect", start, "freed 1", "finalized 2", "census list:+1", stop, "census list:+1", "1 drop"]
+    seen = ["0 collect", start, "finalized 2", "census list:+2", "freed 1", stop, "census list:+1", "1 drop"]
+    assert differ_by_order(expected, seen)
+    assert not differ_by_order(expected, [*expected[:4], "census list:+2", *expected[5:]])
+    assert not differ_by_order(expected, [*seen[:6], "census list:+2", *seen[7:]])
 
 
 def test_programs_do_what_they_are_for():

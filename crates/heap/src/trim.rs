@@ -41,12 +41,18 @@ impl Heap {
     /// Give everything free back to the OS, at once: empty pools, free slots, and the range's free arenas. Returns the
     /// bytes given back.
     pub fn trim(&mut self) -> usize {
-        self.release_free() + self.range.trim()
+        self.release_empty_pools();
+        self.give_back_slots(0, true) + self.range.trim()
     }
 
-    /// Give this heap's free slots back to the OS and its free arenas to the range, which may keep some for the next that
-    /// asks. Returns the bytes that went back to the OS.
-    pub fn release_free(&mut self) -> usize {
+    /// Give this heap's free slots back to the OS, but for those of huge pages in use, and its free arenas to the range, which
+    /// may keep some for whoever asks next.
+    pub fn release_free(&mut self) {
+        self.release_empty_pools();
+        self.give_back_slots(0, false);
+    }
+
+    fn release_empty_pools(&mut self) {
         for class in 0..self.current.len() {
             let mut pool: PoolPtr = self.current[class];
             while pool != no_pool() {
@@ -58,7 +64,6 @@ impl Heap {
                 pool = if next == NO_SLOT { no_pool() } else { self.range.pool(next as usize) };
             }
         }
-        self.give_back_slots(0, true)
     }
 
     /// Give dirty free slots back, emptiest arenas first, until `keep` are left. Returns the bytes given back.

@@ -13,7 +13,7 @@ use std::mem::MaybeUninit;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering::Relaxed};
 
-use heapkeeper_heap::{Heap, Lock, Range};
+use heapkeeper_heap::{Heap, HeapStats, Lock, Range};
 use pyo3_ffi as ffi;
 
 use crate::{imports, interpreter, profile};
@@ -41,17 +41,23 @@ const WATCH_EXACT: u8 = 2;
 /// Whether the state of one of them may lie outside our range.
 static SEPARATE_FOREIGN: AtomicBool = AtomicBool::new(false);
 static SEPARATE_LOCK: Lock = Lock::new();
-/// Under `SEPARATE_LOCK`: blocks that may be interpreters, and the heaps of those that turned out to be.
-static SEPARATE_HOSTS: Separate<Vec<SeparateHost>> = Separate(UnsafeCell::new(Vec::new()));
-/// Under `SEPARATE_LOCK`: heaps of interpreters that are gone, for the next ones. See [`interpreter_may_be_gone`].
-static RETIRED: Separate<Vec<&'static mut Heap>> = Separate(UnsafeCell::new(Vec::new()));
+static SEPARATE: SeparateCell = SeparateCell(UnsafeCell::new(Separate { hosts: Vec::new(), retired: Vec::new() }));
 /// Blocks of one interpreter freed by another: they are left alone and counted.
 pub static STRAY_FREES: AtomicUsize = AtomicUsize::new(0);
 
-struct Separate<T>(UnsafeCell<T>);
+struct SeparateCell(UnsafeCell<Separate>);
 
 // SAFETY: used under `SEPARATE_LOCK` only.
-unsafe impl<T> Sync for Separate<T> {}
+unsafe impl Sync for SeparateCell {}
+
+/// Interpreters with heaps of their own.
+struct Separate {
+    /// Blocks that may be interpreters, and the heaps of those that turned out to be.
+    hosts: Vec<SeparateHost>,
+    /// Heaps of interpreters that are gone, for the next ones. See [`interpreter_may_be_gone`]. There is room for each that
+    /// there is: whoever frees an interpreter's state does not allocate.
+    retired: Vec<&'static mut Heap>,
+}
 
 /// A raw block large enough to be an interpreter's state, and its heap if it is one.
 struct SeparateHost {
@@ -217,30 +223,67 @@ static GENERATION: AtomicUsize = AtomicUsize::new(0);
 
 fn own_heap(interpreter: *mut ffi::PyInterpreterState) -> Option<*mut Heap> {
     let range = range()?;
-    SEPARATE_LOCK.with(|| {
-        // SAFETY: under the lock.
-        let (hosts, retired) = unsafe { (&mut *SEPARATE_HOSTS.0.get(), &mut *RETIRED.0.get()) };
-        let host = match hosts.iter().position(|host| host.is(interpreter)) {
-            Some(found) => &mut hosts[found],
-            None => {
-                hosts.push(SeparateHost { block: std::ptr::null_mut(), interpreter, heap: None });
-                note_foreign(hosts);
-                hosts.last_mut()?
-            }
-        };
+    with_separate(|separate| {
+        let found = separate.hosts.iter().position(|host| host.is(interpreter)).unwrap_or_else(|| {
+            separate.add(SeparateHost { block: std::ptr::null_mut(), interpreter, heap: None });
+            separate.hosts.len() - 1
+        });
+        let host = &mut separate.hosts[found];
         host.interpreter = interpreter;
         if host.heap.is_none() {
-            host.heap = match retired.pop() {
-                Some(heap) => Some(heap),
-                None => {
-                    let heap = Box::leak(Box::new(Heap::new(range)?));
-                    profile::observe(heap, profile::Domain::Interpreter);
-                    Some(heap)
-                }
-            };
+            host.heap = separate.retired.pop();
         }
-        host.heap.as_deref_mut().map(|heap| &raw mut *heap)
+        if host.heap.is_none() {
+            let heap = Box::leak(Box::new(Heap::new(range)?));
+            profile::observe(heap, profile::Domain::Interpreter);
+            host.heap = Some(heap);
+            separate.retired.reserve(separate.hosts.len());
+        }
+        separate.hosts[found].heap.as_deref_mut().map(|heap| &raw mut *heap)
     })
+}
+
+fn with_separate<R>(work: impl FnOnce(&mut Separate) -> R) -> R {
+    // SAFETY: under the lock.
+    SEPARATE_LOCK.with(|| work(unsafe { &mut *SEPARATE.0.get() }))
+}
+
+/// The same if the lock can be had at once.
+fn try_with_separate<R>(work: impl FnOnce(&mut Separate) -> R) -> Option<R> {
+    SEPARATE_LOCK.try_acquire().then(|| {
+        // SAFETY: under the lock.
+        let result = work(unsafe { &mut *SEPARATE.0.get() });
+        SEPARATE_LOCK.release();
+        result
+    })
+}
+
+impl Separate {
+    fn add(&mut self, host: SeparateHost) {
+        self.hosts.push(host);
+        self.note_foreign();
+    }
+
+    fn note_foreign(&self) {
+        SEPARATE_FOREIGN.store(self.hosts.iter().any(SeparateHost::is_foreign), Relaxed);
+    }
+
+    /// If an interpreter is in `block`, take it out of the table. Returns its heap.
+    ///
+    /// The last one to go ends the looking at thread states, if no interpreter can be there that we have not heard of. One
+    /// whose state libc handed out while CPython's default allocator was in is in CPython's list: to enter it, to leave it and
+    /// to allocate its state is done under one lock of CPython's (Python/pystate.c, HEAD_LOCK), the moments of the default
+    /// allocator lie between the entry and the exit of whoever makes them, and the interpreter that goes now has left.
+    fn take(&mut self, block: *mut u8) -> Option<&'static mut Heap> {
+        let found = self.hosts.iter().position(|host| host.is_in(block))?;
+        let gone = self.hosts.swap_remove(found);
+        self.note_foreign();
+        GENERATION.fetch_add(1, Relaxed);
+        if self.hosts.is_empty() && !interpreter::are_several() && !imports::default_is_in() {
+            watch(WATCH_SEPARATE, false);
+        }
+        gone.heap
+    }
 }
 
 /// The raw domain handed out a zeroed block that may become an interpreter's state: from now on look at thread states.
@@ -249,18 +292,15 @@ pub fn may_be_interpreter(block: *mut u8) {
     if !interpreter::MAY_HAVE_ALLOCATORS {
         return;
     }
-    SEPARATE_LOCK.with(|| {
-        // SAFETY: under the lock.
-        let hosts = unsafe { &mut *SEPARATE_HOSTS.0.get() };
-        hosts.push(SeparateHost { block, interpreter: std::ptr::null_mut(), heap: None });
-        note_foreign(hosts);
+    with_separate(|separate| {
+        let interpreter = std::ptr::null_mut();
+        match separate.hosts.iter_mut().find(|host| host.block == block) {
+            // What was there before has gone without a word, as `realloc` moves blocks.
+            Some(host) => host.interpreter = interpreter,
+            None => separate.add(SeparateHost { block, interpreter, heap: None }),
+        }
         watch(WATCH_SEPARATE, true);
     });
-}
-
-/// The table changed. `SEPARATE_LOCK` is held.
-fn note_foreign(hosts: &[SeparateHost]) {
-    SEPARATE_FOREIGN.store(hosts.iter().any(SeparateHost::is_foreign), Relaxed);
 }
 
 /// The raw domain is about to free a block: if it was an interpreter, that interpreter is gone, and its heap waits for the
@@ -271,59 +311,40 @@ fn note_foreign(hosts: &[SeparateHost]) {
 /// call them made, and the main one reads those afterwards. CPython leaves such memory alone as well.
 #[cold]
 pub fn interpreter_may_be_gone(block: *mut u8) {
-    // SAFETY: under the lock.
-    SEPARATE_LOCK.with(|| unsafe { retire(block) });
+    if let Some(heap) = with_separate(|separate| separate.take(block)) {
+        heap.release_free();
+        with_separate(|separate| separate.retired.push(heap));
+    }
 }
 
 /// As [`interpreter_may_be_gone`], for a block that libc is about to free on behalf of anybody, whatever locks they hold.
 /// Where ours is among those, or busy, an entry stays that no longer stands for anything: the next interpreter at that
-/// address takes its heap over.
+/// address takes its heap over. Or the heap is nobody's any more.
 #[inline]
 pub fn foreign_interpreter_may_be_gone(block: *mut u8) {
-    if SEPARATE_FOREIGN.load(Relaxed) && SEPARATE_LOCK.try_acquire() {
-        // SAFETY: under the lock.
-        unsafe { retire(block) };
-        SEPARATE_LOCK.release();
-    }
-}
-
-/// If an interpreter is in `block`, take it out of the table, and keep its heap for another.
-///
-/// The last one to go ends the looking at thread states, if no interpreter can be there that we have not heard of. One
-/// whose state libc handed out while CPython's default allocator was in is in CPython's list: to enter it, to leave it and
-/// to allocate its state is done under one lock of CPython's (Python/pystate.c, HEAD_LOCK), the moments of the default
-/// allocator lie between the entry and the exit of whoever makes them, and the interpreter that goes now has left.
-///
-/// # Safety
-/// `SEPARATE_LOCK` is held.
-unsafe fn retire(block: *mut u8) {
-    // SAFETY: by the caller's word.
-    let (hosts, retired) = unsafe { (&mut *SEPARATE_HOSTS.0.get(), &mut *RETIRED.0.get()) };
-    let Some(found) = hosts.iter().position(|host| host.is_in(block)) else { return };
-    let gone = hosts.swap_remove(found);
-    note_foreign(hosts);
-    GENERATION.fetch_add(1, Relaxed);
-    if hosts.is_empty() && !interpreter::are_several() && !imports::default_is_in() {
-        watch(WATCH_SEPARATE, false);
-    }
-    if let Some(heap) = gone.heap {
+    if SEPARATE_FOREIGN.load(Relaxed)
+        && let Some(heap) = try_with_separate(|separate| separate.take(block)).flatten()
+    {
         heap.release_free();
-        retired.push(heap);
+        try_with_separate(|separate| separate.retired.push(heap));
     }
 }
 
 /// Interpreters that have a heap of their own now, the main one included.
 pub fn interpreters() -> usize {
-    // SAFETY: under the lock.
-    1 + SEPARATE_LOCK.with(|| unsafe { (*SEPARATE_HOSTS.0.get()).iter().filter(|host| host.heap.is_some()).count() })
+    1 + with_separate(|separate| separate.hosts.iter().filter(|host| host.heap.is_some()).count())
 }
 
-/// Bytes that interpreters' own heaps hold now, those of interpreters that are gone included. Their other figures are theirs to read.
-pub fn separate_held_bytes() -> usize {
-    let held = range().map_or(0, |range| range.stats().held_bytes);
-    // SAFETY: reads one word of each heap.
-    let ours = unsafe { main().held_bytes() + with_raw(|raw| raw.held_bytes()) };
-    held.saturating_sub(ours)
+/// What the heaps hold that may be looked at: the main one, that of the raw domain, and those of interpreters that are gone.
+///
+/// # Safety
+/// The heap exists, and the caller holds the GIL. From an interpreter with a heap of its own the main heap is somebody else's:
+/// then its figures may be those of a moment that never was, as its tables are read while they change.
+pub unsafe fn stats() -> Vec<HeapStats> {
+    // SAFETY: by the caller's word.
+    let ours = unsafe { [main().stats(), with_raw(|raw| raw.stats())] };
+    let retired = with_separate(|separate| separate.retired.iter().map(|heap| heap.stats()).collect::<Vec<_>>());
+    ours.into_iter().chain(retired).collect()
 }
 
 /// Take every lock, so that the child of a fork finds the heaps whole. The order is that of nesting.

@@ -76,13 +76,12 @@ fn heap_status() -> HeapStatus {
         return HeapStatus::default();
     };
     let totals = range.stats();
-    // SAFETY: the GIL is held. From an interpreter with a heap of its own the main heap is somebody else's: then its
-    // figures may be those of a moment that never was, as its tables are read while they change.
-    let heaps = unsafe { [hosts::main().stats(), hosts::with_raw(|raw| raw.stats())] };
-    // Heaps of other interpreters are theirs to walk; what they hold is known, and counts as live.
-    let separate_bytes = hosts::separate_held_bytes() as u64;
+    // SAFETY: the GIL is held.
+    let heaps = unsafe { hosts::stats() };
     let sum = |of: fn(&HeapStats) -> usize| heaps.iter().map(|heap| of(heap) as u64).sum::<u64>();
     let held_bytes = totals.held_bytes as u64;
+    // Heaps of other interpreters are theirs to walk; what they hold is known, and counts as live.
+    let separate_bytes = held_bytes.saturating_sub(sum(|heap| heap.held_bytes));
     let live_bytes = sum(|heap| heap.live_bytes) + separate_bytes;
     HeapStatus {
         live_bytes,

@@ -49,18 +49,18 @@ impl Definition {
         }
     }
 
-    /// The same by importing it.
+    /// The same by importing it, if that is the interpreter's module.
     ///
     /// # Safety
     /// As for [`Definition::of`].
     unsafe fn of_imported(name: &CStr) -> Option<Definition> {
-        // SAFETY: by the caller's word; the module's reference is given back, and its definition is static data.
+        // SAFETY: by the caller's word; the module's reference is given back, and its definition is looked for in static data.
         unsafe {
             let module = ffi::PyImport_ImportModule(name.as_ptr());
             let definition = if module.is_null() { ptr::null_mut() } else { ffi::PyModule_GetDef(module) };
             ffi::Py_XDECREF(module);
             ffi::PyErr_Clear();
-            (!definition.is_null()).then_some(Definition(definition))
+            interpreter::in_image(definition.cast()).then_some(Definition(definition))
         }
     }
 

@@ -85,7 +85,7 @@ unsafe fn freed(_: *mut c_void, block: *mut u8) -> bool {
 }
 
 /// Read the stack of the calling thread, empty if it does not hold the GIL, and whose stack it is. The frames of an
-/// interpreter with an allocator of its own are not read: its code objects go with it.
+/// interpreter with an allocator of its own are not read: its code objects are its own to free.
 ///
 /// # Safety
 /// The layout has been checked.
