@@ -147,7 +147,9 @@ impl Collector {
         let now_ns = model.now_ns();
         let collector = model.collector_mut();
         // Disposal marks within the trash, and thus stacks no more than that.
-        collector.tables.give_back(found.marked.deepest.max(found.trash), found.listed);
+        collector
+            .tables
+            .give_back(found.marked.deepest.max(found.counted.stack_entries).max(found.trash), found.listed);
         if oldest == Generation::Old {
             collector.pace.fully_collected(held_bytes);
         }

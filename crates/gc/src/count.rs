@@ -5,9 +5,8 @@
 //! ```
 //!
 //! Over the candidates of a search it is **one** pass in address order: each adds its refcount to its own counter and takes
-//! one from each child's, modulo 2¹⁶. The order does not matter, intermediate values may wrap, and the result is external
-//! modulo 2¹⁶: exact for refcounts below 2¹⁶. With larger ones a result above zero still proves a reference from elsewhere;
-//! zero proves nothing, and these objects are counted again one by one.
+//! one from each child's. The order does not matter. Counters are signed bytes: refcounts from 128 on are not added but noted
+//! in a small table, and so is each time that a counter wraps, which happens to such objects alone.
 //!
 //! A search that adds and counts in one sweep cannot know of a child whether it is a candidate: it takes one from the counter
 //! of its place in any case. Counters of what turns out to be none are not looked at.
@@ -17,7 +16,7 @@
 //! Where the list is still to be found, from suspects on, each object's counter is set when it is first met, and one is taken
 //! from it for each object that leads there: the same in one pass.
 //!
-//! Objects of large refcount stand in a small table. Those it has no room for count as held from elsewhere, which is
+//! Objects of large refcount stand in a small table, of a 64th of the heap at most. Those it has no room for count as held from elsewhere, which is
 //! always safe: they float until others are gone. Telemetry says how many.
 
 use core::marker::PhantomData;
@@ -29,17 +28,20 @@ use crate::search::Search;
 use crate::space::{PAGE_BYTES, Space, prefetch};
 
 /// Over a list: a candidate that no reference from elsewhere is known to reach, and one that is reached.
-pub(crate) const LISTED: u16 = 1;
+pub(crate) const LISTED: u8 = 1;
 /// Over a list: the count stands in the table of large ones, if anywhere. Never subtracted from, never [`LISTED`].
-pub(crate) const ELSEWHERE: u16 = u16::MAX;
+pub(crate) const ELSEWHERE: u8 = u8::MAX;
 
 /// Refcounts from here on do not fit beside the two values above.
 const LARGE_LISTED: usize = ELSEWHERE as usize - 1;
-/// Refcounts from here on are ambiguous modulo 2¹⁶.
-const LARGE: usize = 1 << 16;
+/// Refcounts from here on do not fit a counter that is signed.
+const LARGE: usize = 1 << 7;
+/// One more taken from this makes a counter wrap.
+const LOWEST: u8 = 1 << 7;
 
-/// Objects whose large refcount is counted exactly.
-const LARGE_ENTRIES: usize = 1024;
+/// Slots of the table of large counts: for a list, whose collection may be short, and for a search.
+const LISTED_SLOTS: usize = 1 << 12;
+const SEARCH_SLOTS: usize = 1 << 16;
 
 /// How far ahead of the sweep objects are asked for: the processor's own guess comes too late beside so many other requests.
 const SWEEP_AHEAD_BYTES: usize = 1536;
@@ -52,82 +54,176 @@ pub(crate) struct Counted {
     pub(crate) assumed: usize,
     /// OS pages of counters that were used.
     pub(crate) pages: usize,
+    /// Entries of the stack that the table of large counts took.
+    pub(crate) stack_entries: usize,
 }
 
-/// The table of large counts: pairs of an object's address and its count, sorted by address. Lies in the stack's memory,
-/// which marking needs only later.
-struct Large {
+/// A table of numbers by address, for the few objects whose count does not fit a counter: open addressing, half full at most.
+/// Lies in the stack's memory, which marking needs only later, and takes it when there is something to enter.
+struct Table {
     pairs: List,
+    /// A power of two; 0 before the first entry.
+    slots: usize,
+    most_slots: usize,
     length: usize,
     refused: usize,
 }
 
-impl Large {
-    fn new(stack: List) -> Large {
-        Large { pairs: stack, length: 0, refused: 0 }
+impl Table {
+    fn new(memory: List, slots: usize) -> Table {
+        let fitting = memory.capacity / 2;
+        let most_slots = slots.min(if fitting == 0 { 0 } else { 1 << fitting.ilog2() });
+        Table { pairs: memory, slots: 0, most_slots, length: 0, refused: 0 }
     }
 
-    /// Addresses come in rising order, but for those elsewhere.
+    fn key(&self, slot: usize) -> *mut u8 {
+        self.pairs.get(2 * slot)
+    }
+
+    fn value(&self, slot: usize) -> isize {
+        self.pairs.get(2 * slot + 1).addr().cast_signed()
+    }
+
+    fn set_value(&self, slot: usize, value: isize) {
+        self.pairs.set(2 * slot + 1, core::ptr::without_provenance_mut(value.cast_unsigned()));
+    }
+
+    /// The slot of `key`, or else the empty one where it belongs.
+    fn search(&self, key: *const u8) -> Result<usize, usize> {
+        let mut slot = (key.addr() as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) as usize >> 20 & (self.slots - 1);
+        loop {
+            let found = self.key(slot);
+            if found.is_null() {
+                return Err(slot);
+            }
+            if found.addr() == key.addr() {
+                return Ok(slot);
+            }
+            slot = (slot + 1) & (self.slots - 1);
+        }
+    }
+
+    fn find(&self, key: *const u8) -> Option<usize> {
+        if self.slots == 0 { None } else { self.search(key).ok() }
+    }
+
+    /// Add to the number at `key`, which is 0 at first. Nothing happens where there is no room.
     #[cold]
-    fn note(&mut self, address: *mut u8, refcount: usize) {
-        if self.length == LARGE_ENTRIES {
-            self.refused += 1;
-            return;
+    fn add(&mut self, key: *mut u8, number: isize) {
+        if self.slots == 0 {
+            if self.most_slots == 0 {
+                self.refused += 1;
+                return;
+            }
+            self.slots = self.most_slots;
+            (0..2 * self.slots).for_each(|i| self.pairs.set(i, core::ptr::null_mut()));
         }
-        let mut i = self.length;
-        while i > 0 && self.address(i - 1).addr() > address.addr() {
-            self.pairs.set(2 * i, self.address(i - 1));
-            self.set_count(i, self.count(i - 1));
-            i -= 1;
+        match self.search(key) {
+            Ok(slot) => self.set_value(slot, self.value(slot) + number),
+            Err(_) if 2 * self.length >= self.slots => self.refused += 1,
+            Err(slot) => {
+                self.length += 1;
+                self.pairs.set(2 * slot, key);
+                self.set_value(slot, number);
+            }
         }
-        self.pairs.set(2 * i, address);
-        self.set_count(i, refcount);
-        self.length += 1;
+    }
+
+    fn stack_entries(&self) -> usize {
+        2 * self.slots
+    }
+
+    fn for_each(&self, mut visit: impl FnMut(*mut u8, isize)) {
+        for slot in (0..self.slots).filter(|slot| !self.key(*slot).is_null()) {
+            visit(self.key(slot), self.value(slot));
+        }
+    }
+}
+
+/// Large refcounts of a list's objects, by address.
+struct LargeListed(Table);
+
+impl LargeListed {
+    fn new(stack: List) -> LargeListed {
+        LargeListed(Table::new(stack, LISTED_SLOTS))
     }
 
     /// What the counter of a listed object starts from.
     #[inline(always)]
-    fn begin(&mut self, address: *mut u8, refcount: usize) -> u16 {
+    fn begin(&mut self, address: *mut u8, refcount: usize) -> u8 {
         if refcount >= LARGE_LISTED {
-            self.note(address, refcount);
+            self.0.add(address, refcount.cast_signed());
             return ELSEWHERE;
         }
-        refcount as u16 + LISTED
-    }
-
-    /// Listed objects were counted.
-    fn end(&self, counters: Counters) {
-        for i in 0..self.length {
-            counters.put(self.address(i), LISTED + u16::from(self.count(i) > 0));
-        }
-    }
-
-    fn address(&self, i: usize) -> *mut u8 {
-        self.pairs.get(2 * i)
-    }
-
-    fn count(&self, i: usize) -> usize {
-        self.pairs.get(2 * i + 1).addr()
-    }
-
-    fn set_count(&self, i: usize, count: usize) {
-        self.pairs.set(2 * i + 1, core::ptr::without_provenance_mut(count));
-    }
-
-    fn find(&self, address: *const u8) -> Option<usize> {
-        let (mut low, mut high) = (0, self.length);
-        while low < high {
-            let middle = low.midpoint(high);
-            if self.address(middle).addr() < address.addr() { low = middle + 1 } else { high = middle }
-        }
-        (low < self.length && self.address(low).addr() == address.addr()).then_some(low)
+        refcount as u8 + LISTED
     }
 
     /// One reference to `address` comes from a candidate.
     fn subtract(&self, address: *const u8) {
-        if let Some(i) = self.find(address) {
-            self.set_count(i, self.count(i) - 1);
+        if let Some(slot) = self.0.find(address) {
+            self.0.set_value(slot, self.0.value(slot) - 1);
         }
+    }
+
+    /// Listed objects were counted.
+    fn end(&self, counters: Counters) {
+        self.0.for_each(|address, count| counters.put(address, LISTED + u8::from(count > 0)));
+    }
+}
+
+/// Large refcounts of a search's candidates, by where their counter is. A counter goes from 0 down by the references that come
+/// from candidates, and wraps: `external = refcount − 256 × wraps + counter`. The table has the first two of these, twice, and
+/// one more once the refcount is known.
+struct Large(Table);
+
+const WRAP: isize = 256;
+
+impl Large {
+    fn new(stack: List) -> Large {
+        Large(Table::new(stack, SEARCH_SLOTS))
+    }
+
+    /// The refcount of a candidate goes into its counter, or is noted here.
+    ///
+    /// # Safety
+    /// The counter is one, used by one thread.
+    #[inline(always)]
+    unsafe fn add(&mut self, counter: *mut u8, refcount: usize) {
+        if refcount >= LARGE {
+            self.0.add(counter, 2 * refcount.cast_signed() + 1);
+        } else {
+            // SAFETY: by the caller's word.
+            unsafe { counter.write(counter.read().wrapping_add(refcount as u8)) };
+        }
+    }
+
+    /// One reference comes from a candidate.
+    ///
+    /// # Safety
+    /// As for [`Large::add`].
+    #[inline(always)]
+    unsafe fn subtract(&mut self, counter: *mut u8) {
+        // SAFETY: by the caller's word.
+        unsafe {
+            let count = counter.read();
+            if count == LOWEST {
+                self.0.add(counter, -2 * WRAP);
+            }
+            counter.write(count.wrapping_sub(1));
+        }
+    }
+
+    /// All were counted. Counters of those in the table become 1 or 0; where the refcount was small, and wraps are the fault of a
+    /// model that visits more than there is, 1: to keep an object is safe.
+    fn end(&self) {
+        self.0.for_each(|counter, number| {
+            // SAFETY: keys are counters.
+            unsafe {
+                let is_known = number & 1 == 1;
+                let external = (number >> 1) + isize::from(counter.read().cast_signed());
+                counter.write(u8::from(!is_known || external != 0));
+            }
+        });
     }
 }
 
@@ -142,45 +238,26 @@ pub(crate) fn count<G: Graph>(graph: &G, search: &Search<'_>) -> Counted {
         // SAFETY: candidates are alive.
         let object = unsafe { G::at(address) };
         candidates += 1;
-        let refcount = graph.refcount(object);
-        if refcount >= LARGE {
-            large.note(address, refcount);
-        }
-        place.set_counter(place.counter().wrapping_add(refcount as u16));
-        graph.trace(object, &mut SubtractWrapping::<G> { space: &search.space, graph: PhantomData });
+        // SAFETY: the place's own counter.
+        unsafe { large.add(place.counter_address(), graph.refcount(object)) };
+        let space = &search.space;
+        graph.trace(object, &mut SubtractWrapping::<G> { space, large: &mut large, graph: PhantomData });
     });
-    if large.length > 0 {
-        count_large(graph, search, &mut large);
-    }
-    Counted { candidates, assumed: large.refused, pages }
+    end_large(graph, search, &large);
+    Counted { candidates, assumed: large.0.refused, pages, stack_entries: large.0.stack_entries() }
 }
 
-/// Decide for the large refcounts that came out as zero.
-#[cold]
-fn count_large<G: Graph>(graph: &G, search: &Search<'_>, large: &mut Large) {
-    let put = |address: *mut u8, value| {
-        if let Some(place) = search.space.place(address) {
-            place.set_counter(value);
-        }
-    };
-    if large.refused > 0 {
-        search.for_each_unreached(|address| {
+/// Decide for the large refcounts. Those that there was no room for count as held from elsewhere.
+fn end_large<G: Graph>(graph: &G, search: &Search<'_>, large: &Large) {
+    large.end();
+    if large.0.refused > 0 {
+        search.visit_unreached(|place, address| {
             // SAFETY: candidates are alive.
-            if graph.refcount(unsafe { G::at(address) }) >= LARGE && large.find(address).is_none() {
-                put(address, 1);
+            let refcount = graph.refcount(unsafe { G::at(address) });
+            if refcount >= LARGE && large.0.find(place.counter_address()).is_none() {
+                place.set_counter(1);
             }
         });
-    }
-    let is_known = |i: usize| search.space.place(large.address(i)).is_some_and(|place| place.counter() != 0);
-    if (0..large.length).all(is_known) {
-        return;
-    }
-    search.for_each_unreached(|address| {
-        // SAFETY: candidates are alive.
-        graph.trace(unsafe { G::at(address) }, &mut SubtractLarge::<G> { large, graph: PhantomData });
-    });
-    for i in 0..large.length {
-        put(large.address(i), u16::from(large.count(i) > 0));
     }
 }
 
@@ -188,7 +265,7 @@ fn count_large<G: Graph>(graph: &G, search: &Search<'_>, large: &mut Large) {
 /// external = 0, and more otherwise; counters of other objects are as they were.
 pub(crate) fn count_list<G: Graph>(graph: &G, scratch: &Scratch, length: usize) -> Counted {
     let (counters, list) = (scratch.counters, scratch.list);
-    let mut large = Large::new(scratch.stack);
+    let mut large = LargeListed::new(scratch.stack);
     for i in 0..length {
         // SAFETY: the list holds objects that are alive.
         let refcount = graph.refcount(unsafe { G::at(list.get(i)) });
@@ -200,13 +277,13 @@ pub(crate) fn count_list<G: Graph>(graph: &G, scratch: &Scratch, length: usize) 
         graph.trace(object, &mut SubtractListed::<G> { counters, large: &large, graph: PhantomData });
     }
     large.end(counters);
-    Counted { candidates: length, assumed: large.refused, pages: 0 }
+    Counted { candidates: length, assumed: large.0.refused, pages: 0, stack_entries: large.0.stack_entries() }
 }
 
 /// List the suspects of generations up to `oldest`, and what they lead to within these, by address, and count over the list:
 /// the counters are as [`count_list`] leaves them.
 pub(crate) fn count_suspects<M: ObjectModel>(model: &M, scratch: &Scratch, oldest: Generation) -> Counted {
-    let large = Large::new(scratch.stack);
+    let large = LargeListed::new(scratch.stack);
     let mut listing = Listing { model, list: scratch.list, counters: scratch.counters, oldest, length: 0, large };
     model.visit_suspects(oldest, |object| {
         if let Some(index) = listing.counters.index(M::address(object))
@@ -224,7 +301,7 @@ pub(crate) fn count_suspects<M: ObjectModel>(model: &M, scratch: &Scratch, oldes
     let Listing { list, counters, length, large, .. } = listing;
     large.end(counters);
     list.sort(0..length);
-    Counted { candidates: length, assumed: large.refused, pages: 0 }
+    Counted { candidates: length, assumed: large.0.refused, pages: 0, stack_entries: large.0.stack_entries() }
 }
 
 struct Listing<'a, M> {
@@ -233,7 +310,7 @@ struct Listing<'a, M> {
     counters: Counters,
     oldest: Generation,
     length: usize,
-    large: Large,
+    large: LargeListed,
 }
 
 impl<M: ObjectModel> Listing<'_, M> {
@@ -264,7 +341,6 @@ impl<M: ObjectModel> Visitor<M::Ref> for Listing<'_, M> {
 /// external = 0; those of other places are anything.
 pub(crate) struct Counting<'s, 'a> {
     search: &'s mut Search<'a>,
-    large: Large,
     counters: SubtractAhead,
     counted: Counted,
     last_page: usize,
@@ -276,8 +352,8 @@ pub(crate) struct Counting<'s, 'a> {
 impl<'s, 'a> Counting<'s, 'a> {
     pub(crate) fn new(search: &'s mut Search<'a>, counters: Counters) -> Counting<'s, 'a> {
         let large = Large::new(search.stack);
-        let counters = SubtractAhead { counters, ring: [core::ptr::null_mut(); LOOKS], next: 0 };
-        Counting { search, large, counters, counted: Counted::default(), last_page: usize::MAX, word: 0, bits: 0 }
+        let counters = SubtractAhead { counters, large, ring: [core::ptr::null_mut(); LOOKS], next: 0 };
+        Counting { search, counters, counted: Counted::default(), last_page: usize::MAX, word: 0, bits: 0 }
     }
 
     /// A candidate. Each is added once; best in the order of addresses.
@@ -296,12 +372,8 @@ impl<'s, 'a> Counting<'s, 'a> {
         self.counted.pages += usize::from(page != self.last_page);
         self.last_page = page;
         self.counted.candidates += 1;
-        let refcount = graph.refcount(object);
-        if refcount >= LARGE {
-            self.large.note(address, refcount);
-        }
         // SAFETY: the object lies in the heap, and so its counter in the table.
-        unsafe { counter.write(counter.read().wrapping_add(refcount as u16)) };
+        unsafe { self.counters.large.add(counter, graph.refcount(object)) };
         graph.trace(object, &mut Ahead::<G> { counters: &mut self.counters, graph: PhantomData });
     }
 
@@ -309,10 +381,9 @@ impl<'s, 'a> Counting<'s, 'a> {
     pub(crate) fn end<G: Graph>(mut self, graph: &G) {
         self.counters.end();
         self.search.space.add_word_inside(self.word, self.bits);
-        if self.large.length > 0 {
-            count_large(graph, self.search, &mut self.large);
-        }
-        self.counted.assumed = self.large.refused;
+        end_large(graph, self.search, &self.counters.large);
+        self.counted.assumed = self.counters.large.0.refused;
+        self.counted.stack_entries = self.counters.large.0.stack_entries();
         self.search.set_counted(self.counted);
     }
 }
@@ -320,22 +391,23 @@ impl<'s, 'a> Counting<'s, 'a> {
 /// Subtracts when the counter had time to arrive from memory.
 struct SubtractAhead {
     counters: Counters,
+    large: Large,
     /// Counters that one is still to be taken from, in a ring; null where there is none.
-    ring: [*mut u16; LOOKS],
+    ring: [*mut u8; LOOKS],
     next: usize,
 }
 
 impl SubtractAhead {
     #[inline(always)]
-    fn take(counter: *mut u16) {
+    fn take(large: &mut Large, counter: *mut u8) {
         if !counter.is_null() {
             // SAFETY: counters in the ring lie in the table, which one thread uses.
-            unsafe { counter.write(counter.read().wrapping_sub(1)) };
+            unsafe { large.subtract(counter) };
         }
     }
 
     fn end(&mut self) {
-        self.ring.iter().for_each(|counter| Self::take(*counter));
+        self.ring.iter().for_each(|counter| Self::take(&mut self.large, *counter));
     }
 }
 
@@ -347,19 +419,20 @@ struct Ahead<'a, G> {
 impl<G: Graph> Visitor<G::Ref> for Ahead<'_, G> {
     #[inline(always)]
     fn visit(&mut self, child: G::Ref) {
-        let SubtractAhead { counters, ring, next } = &mut *self.counters;
+        let SubtractAhead { counters, large, ring, next } = &mut *self.counters;
         if counters.index(G::address(child)).is_some() {
             let counter = counters.address(G::address(child));
             prefetch(counter);
             let slot = &mut ring[*next % LOOKS];
             *next += 1;
-            SubtractAhead::take(core::mem::replace(slot, counter));
+            SubtractAhead::take(large, core::mem::replace(slot, counter));
         }
     }
 }
 
 struct SubtractWrapping<'a, G> {
     space: &'a Space<'a>,
+    large: &'a mut Large,
     graph: PhantomData<G>,
 }
 
@@ -369,25 +442,15 @@ impl<G: Graph> Visitor<G::Ref> for SubtractWrapping<'_, G> {
         if let Some(place) = self.space.place(G::address(child))
             && place.is_unreached()
         {
-            place.set_counter(place.counter().wrapping_sub(1));
+            // SAFETY: the place's own counter.
+            unsafe { self.large.subtract(place.counter_address()) };
         }
-    }
-}
-
-struct SubtractLarge<'a, G> {
-    large: &'a Large,
-    graph: PhantomData<G>,
-}
-
-impl<G: Graph> Visitor<G::Ref> for SubtractLarge<'_, G> {
-    fn visit(&mut self, child: G::Ref) {
-        self.large.subtract(G::address(child));
     }
 }
 
 struct SubtractListed<'a, G> {
     counters: Counters,
-    large: &'a Large,
+    large: &'a LargeListed,
     graph: PhantomData<G>,
 }
 
@@ -402,7 +465,7 @@ impl<G: Graph> Visitor<G::Ref> for SubtractListed<'_, G> {
 
 /// One reference to `address` comes from a candidate.
 #[inline(always)]
-fn subtract_listed(counters: Counters, index: CounterIndex, large: &Large, address: *const u8) {
+fn subtract_listed(counters: Counters, index: CounterIndex, large: &LargeListed, address: *const u8) {
     match counters.get(index) {
         0 => {}
         ELSEWHERE => large.subtract(address),

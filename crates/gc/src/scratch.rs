@@ -3,12 +3,12 @@
 //! ```text
 //! candidates, unreached   a bit for each 16 of heap     1.56 % of the heap   index (address − base) >> 4; see space.rs
 //! ranks                   4 bytes for each 1024         0.39 %               if counters go by rank
-//! counters                2 bytes for each 32 of heap   6.25 %, where used   index (address − base) >> 5
+//! counters                a byte for each 32 of heap    3.13 %, where used   index (address − base) >> 5
 //! stack                   8 bytes for each 512 of heap  1.56 % at most       what waits to be traced; before that, large counts
 //! list                    8 bytes for each candidate of a young collection, or each piece of trash
 //! ```
 //!
-//! A full collection that finds no trash thus takes at most 9.4 % of the heap, and gives it back. Counters are distinct for
+//! A full collection that finds no trash thus takes at most 6.3 % of the heap, and gives it back. Counters are distinct for
 //! distinct objects, because blocks of at least 32 bytes start at least 32 bytes apart.
 //!
 //! Invariant: outside a collection every counter is 0.
@@ -21,14 +21,14 @@ use crate::space::{GRANULE_BYTES, Outside, Part, Space, WORD_BYTES};
 const BIT_BYTES_PER_SLOT: usize = SLOT_BYTES / GRANULE_BYTES / 8; // 128
 const RANK_BYTES_PER_SLOT: usize = SLOT_BYTES / WORD_BYTES * size_of::<u32>(); // 64
 const COUNTERS_PER_SLOT: usize = SLOT_BYTES / MIN_OBJECT_BYTES; // 512
-const COUNTER_BYTES_PER_SLOT: usize = COUNTERS_PER_SLOT * size_of::<u16>(); // 1024
+const COUNTER_BYTES_PER_SLOT: usize = COUNTERS_PER_SLOT * size_of::<u8>(); // 1024
 const STACK_BYTES_PER_SLOT: usize = SLOT_BYTES / 512 * size_of::<*mut u8>(); // 256
 const LIST_BYTES_PER_SLOT: usize = COUNTERS_PER_SLOT * size_of::<*mut u8>(); // 4096
 
 /// Entries of the stack for however small a heap.
 const STACK_LEAST: usize = 4096;
 
-/// Searches over dense heaps from this size on ask for huge pages: 256 MiB, whose counters take 16 MiB.
+/// Searches over dense heaps from this size on ask for huge pages: 256 MiB, whose counters take 8 MiB.
 const HUGE_FROM_BYTES: usize = 256 << 20;
 
 /// Tables up to this size stay committed for the next collection.
@@ -162,10 +162,10 @@ impl Scratch {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct CounterIndex(usize);
 
-/// A 16-bit counter for each object.
+/// A counter for each object: a byte.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Counters {
-    table: *mut u16,
+    table: *mut u8,
     /// First address of the range, and its length.
     base: usize,
     bytes: usize,
@@ -180,32 +180,32 @@ impl Counters {
     }
 
     #[inline(always)]
-    pub(crate) fn get(&self, index: CounterIndex) -> u16 {
+    pub(crate) fn get(&self, index: CounterIndex) -> u8 {
         // SAFETY: indices come from `index`, hence lie in the table; one thread uses it.
         unsafe { self.table.add(index.0).read() }
     }
 
     #[inline(always)]
-    pub(crate) fn set(&self, index: CounterIndex, value: u16) {
+    pub(crate) fn set(&self, index: CounterIndex, value: u8) {
         // SAFETY: as for `get`.
         unsafe { self.table.add(index.0).write(value) }
     }
 
     /// Where the counter of an object of the heap is.
     #[inline(always)]
-    pub(crate) fn address(&self, object: *const u8) -> *mut u16 {
+    pub(crate) fn address(&self, object: *const u8) -> *mut u8 {
         self.table.wrapping_add(object.addr().wrapping_sub(self.base) / MIN_OBJECT_BYTES)
     }
 
     /// The counter's value, 0 for addresses outside the range.
     #[inline]
-    pub(crate) fn of(&self, address: *const u8) -> u16 {
+    pub(crate) fn of(&self, address: *const u8) -> u8 {
         self.index(address).map_or(0, |index| self.get(index))
     }
 
     /// Set the counter of an object of the heap.
     #[inline]
-    pub(crate) fn put(&self, address: *const u8, value: u16) {
+    pub(crate) fn put(&self, address: *const u8, value: u8) {
         if let Some(index) = self.index(address) {
             self.set(index, value);
         }

@@ -91,7 +91,7 @@ impl<'a> Search<'a> {
         self.note(marked);
     }
 
-    /// From now on counters take two bytes for each object that is unreached, instead of two for each 32 bytes of the heap where
+    /// From now on counters take a byte for each object that is unreached, instead of one for each 32 bytes of the heap where
     /// such objects are: for when these are few, or memory counts for more than time.
     pub fn rank(&mut self) {
         // SAFETY: the table was made with an entry for each word of the range, and grows with it.
@@ -167,9 +167,14 @@ impl<'a> Search<'a> {
         self.marked
     }
 
+    /// Entries of the stack that were used.
+    pub(crate) fn deepest(&self) -> usize {
+        self.marked.deepest.max(self.counted.stack_entries)
+    }
+
     /// What [`Tables::end_search`] has to know.
     pub fn used(&self) -> (bool, usize) {
-        (self.has_counted, self.marked.deepest)
+        (self.has_counted, self.deepest())
     }
 
     /// Whether the object is a candidate.
@@ -211,7 +216,7 @@ impl<'a> Search<'a> {
 
     /// Memory that the search took beside the heap, without what the caller gave it.
     pub fn scratch_bytes(&self) -> usize {
-        self.space.scratch_bytes(self.counted.pages) + self.marked.deepest * size_of::<*mut u8>()
+        self.space.scratch_bytes(self.counted.pages) + self.deepest() * size_of::<*mut u8>()
     }
 
     /// Candidates that are unreached, in the order of addresses.

@@ -7,7 +7,7 @@
 //! candidates  1 bit a granule    0.8 % of the heap    the objects that the search is about
 //! unreached   1 bit a granule    0.8 %                candidates not known to be reachable
 //! ranks       4 bytes for 1024   0.4 %                where a counter is, if these go by rank
-//! counters    2 bytes each                            by address: 6.3 % of the heap at most, where used; by rank: 2 bytes for
+//! counters    a byte each                             by address: 3.1 % of the heap at most, where used; by rank: a byte for
 //!                                                     each object counted. See count.rs
 //! ```
 //! Invariant: unreached ⊆ candidates. Distinct objects of 32 bytes or more have counters of their own.
@@ -28,14 +28,14 @@ const CHUNK_COUNTERS: usize = CHUNK_BYTES / MIN_OBJECT_BYTES; // 32768
 /// An OS page, on most machines.
 pub(crate) const PAGE_BYTES: usize = 4096;
 /// Counters that fit a word of memory.
-const COUNTERS_A_WORD: usize = size_of::<u64>() / size_of::<u16>();
+const COUNTERS_A_WORD: usize = size_of::<u64>() / size_of::<u8>();
 
 /// Tables of one part.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Part {
     pub(crate) candidates: *mut u64,
     pub(crate) unreached: *mut u64,
-    pub(crate) counters: *mut u16,
+    pub(crate) counters: *mut u8,
     /// Of each word, how many bits of `unreached` come before it; null where counters go by address.
     pub(crate) ranks: *mut u32,
     /// The words that have candidates lie between these two.
@@ -60,7 +60,7 @@ impl Part {
     };
 
     /// No candidates so far.
-    pub(crate) fn inside(candidates: *mut u64, unreached: *mut u64, counters: *mut u16) -> Part {
+    pub(crate) fn inside(candidates: *mut u64, unreached: *mut u64, counters: *mut u8) -> Part {
         let ranks = core::ptr::null_mut();
         Part {
             candidates,
@@ -189,20 +189,20 @@ impl Place<'_> {
 
     /// With counters by rank, only of what is unreached.
     #[inline(always)]
-    pub(crate) fn counter(self) -> u16 {
+    pub(crate) fn counter(self) -> u8 {
         // SAFETY: as above.
         unsafe { self.counter_address().read() }
     }
 
     #[inline(always)]
-    pub(crate) fn set_counter(self, value: u16) {
+    pub(crate) fn set_counter(self, value: u8) {
         // SAFETY: as above.
         unsafe { self.counter_address().write(value) }
     }
 
     /// Where its counter is.
     #[inline(always)]
-    pub(crate) fn counter_address(self) -> *mut u16 {
+    pub(crate) fn counter_address(self) -> *mut u8 {
         self.part.counters.wrapping_add(self.counter_index())
     }
 
@@ -215,7 +215,7 @@ impl Place<'_> {
     /// The OS page that its counter lies on, in its table.
     #[inline(always)]
     pub(crate) fn counter_page(self) -> usize {
-        self.counter_index() / (PAGE_BYTES / size_of::<u16>())
+        self.counter_index() / (PAGE_BYTES / size_of::<u8>())
     }
 
     /// In the order of the sweep.
@@ -377,7 +377,7 @@ impl<'a> Outside<'a> {
         (2 * chunks).next_power_of_two()
     }
 
-    /// Words of zeroed memory that tables for so many chunks need: 81 KiB a chunk, touched where objects are.
+    /// Words of zeroed memory that tables for so many chunks need: 49 KiB a chunk, touched where objects are.
     pub fn words_for(chunks: usize) -> usize {
         2 * Self::slots_for(chunks) + chunks * (1 + 2 * CHUNK_WORDS + CHUNK_COUNTERS / COUNTERS_A_WORD)
     }

@@ -61,7 +61,7 @@ fn rows() -> impl Strategy<Value = Vec<Row>> {
     let row = (
         any::<bool>(),
         prop::bool::weighted(0.9),
-        prop_oneof![6 => Just(0usize), 2 => Just(1), 1 => Just(65_536)],
+        prop_oneof![6 => Just(0usize), 2 => Just(1), 1 => 120usize..140, 1 => 250usize..260, 1 => Just(65_536)],
         prop::bool::weighted(0.1),
         prop::collection::vec(any::<prop::sample::Index>(), 0..4),
     );
