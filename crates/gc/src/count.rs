@@ -16,8 +16,8 @@
 //! Where the list is still to be found, from suspects on, each object's counter is set when it is first met, and one is taken
 //! from it for each object that leads there: the same in one pass.
 //!
-//! Objects of large refcount stand in a small table, of a 64th of the heap at most. Those it has no room for count as held from elsewhere, which is
-//! always safe: they float until others are gone. Telemetry says how many.
+//! Objects of large refcount stand in a small table, of a 64th of the heap at most. Those it has no room for count as held from
+//! elsewhere, which is always safe: they float until others are gone. Telemetry says how many.
 
 use core::marker::PhantomData;
 
@@ -66,6 +66,7 @@ struct Table {
     slots: usize,
     most_slots: usize,
     length: usize,
+    /// Times that there was no room.
     refused: usize,
 }
 
@@ -243,22 +244,25 @@ pub(crate) fn count<G: Graph>(graph: &G, search: &Search<'_>) -> Counted {
         let space = &search.space;
         graph.trace(object, &mut SubtractWrapping::<G> { space, large: &mut large, graph: PhantomData });
     });
-    end_large(graph, search, &large);
-    Counted { candidates, assumed: large.0.refused, pages, stack_entries: large.0.stack_entries() }
+    let assumed = end_large(graph, search, &large);
+    Counted { candidates, assumed, pages, stack_entries: large.0.stack_entries() }
 }
 
-/// Decide for the large refcounts. Those that there was no room for count as held from elsewhere.
-fn end_large<G: Graph>(graph: &G, search: &Search<'_>, large: &Large) {
+/// Decide for the large refcounts. Those that there was no room for count as held from elsewhere; returns how many these are.
+fn end_large<G: Graph>(graph: &G, search: &Search<'_>, large: &Large) -> usize {
     large.end();
+    let mut assumed = 0;
     if large.0.refused > 0 {
         search.visit_unreached(|place, address| {
             // SAFETY: candidates are alive.
             let refcount = graph.refcount(unsafe { G::at(address) });
             if refcount >= LARGE && large.0.find(place.counter_address()).is_none() {
                 place.set_counter(1);
+                assumed += 1;
             }
         });
     }
+    assumed
 }
 
 /// Count over the first `length` entries of the list. Afterwards the counter of each is [`LISTED`] if and only if
@@ -381,8 +385,7 @@ impl<'s, 'a> Counting<'s, 'a> {
     pub(crate) fn end<G: Graph>(mut self, graph: &G) {
         self.counters.end();
         self.search.space.add_word_inside(self.word, self.bits);
-        end_large(graph, self.search, &self.counters.large);
-        self.counted.assumed = self.counters.large.0.refused;
+        self.counted.assumed = end_large(graph, self.search, &self.counters.large);
         self.counted.stack_entries = self.counters.large.0.stack_entries();
         self.search.set_counted(self.counted);
     }
