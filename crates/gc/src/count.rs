@@ -173,8 +173,8 @@ impl LargeListed {
 }
 
 /// Large refcounts of a search's candidates, by where their counter is. A counter goes from 0 down by the references that come
-/// from candidates, and wraps: `external = refcount − 256 × wraps + counter`. The table has the first two of these, twice, and
-/// one more once the refcount is known.
+/// from candidates, and wraps: `external = refcount − 256 × wraps + counter`. A number in the table is `refcount − 256 × wraps`
+/// shifted left by one bit, which is set once the refcount is known.
 struct Large(Table);
 
 const WRAP: isize = 256;
