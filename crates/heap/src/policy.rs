@@ -7,7 +7,7 @@
 //! - `kept <= max(recent peak / 4, 1 MiB)` while that peak is below 16 MiB: small processes do not pay;
 //! - `kept <= 32 MiB` above;
 //! - `kept <= max(that, the span of arenas freed last, up to 32 MiB)` for 20 ms: one large buffer that comes and goes;
-//! - `held + kept <= recent peak` whenever fresh memory is taken: keeping memory never raises the peak.
+//! - `held + kept <= peak`, that of the whole life, whenever fresh memory is taken: keeping memory never raises the peak.
 //!
 //! The recent peak falls towards what is held, to half in 20 ms.
 
@@ -88,11 +88,6 @@ impl Policy {
         }
         let span_bytes = if now_ms < self.span_until_ms { self.span_bytes.min(LARGE_KEEP_BYTES) } else { 0 };
         (self.recent_peak_bytes / SMALL_SHARE).max(KEEP_MIN_BYTES).max(span_bytes)
-    }
-
-    /// Bytes that may be kept although a request is about to take fresh memory.
-    pub fn keep_beside_bytes(&self, held_bytes: usize) -> usize {
-        self.recent_peak_bytes.saturating_sub(held_bytes)
     }
 
     /// Whether arenas taken now gain from huge pages.

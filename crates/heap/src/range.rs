@@ -516,15 +516,17 @@ impl Range {
 
     /// Bytes that a heap may keep although it is about to take fresh memory.
     pub(crate) fn keep_beside_now(&self) -> usize {
-        self.with_state(|state| {
-            self.note_held(state);
-            self.keep_beside_bytes(state).saturating_sub(state.retained_slots * SLOT_BYTES)
-        })
+        self.with_state(|state| self.keep_beside_bytes().saturating_sub(state.retained_slots * SLOT_BYTES))
     }
 
-    /// Bytes to keep although fresh memory is about to be taken; call after `note_held`.
-    pub(crate) fn keep_beside_bytes(&self, state: &State) -> usize {
-        state.policy.keep_beside_bytes(self.held.load(Relaxed))
+    /// Bytes to keep although fresh memory is about to be taken: no more than leaves the peak where it is.
+    pub(crate) fn keep_beside_bytes(&self) -> usize {
+        self.peak.load(Relaxed).saturating_sub(self.held.load(Relaxed))
+    }
+
+    /// Whether free arenas hold memory.
+    pub(crate) fn keeps_any(&self) -> bool {
+        self.with_state(|state| state.retained_slots > 0)
     }
 
     /// Run `work` on the locked state.

@@ -305,17 +305,30 @@ impl Heap {
     pub(crate) fn take_slots(&mut self, count: usize, small: bool) -> Option<Taken> {
         let bytes = count * SLOT_BYTES;
         self.charge(bytes, small)?;
-        // A fresh huge page beats fresh small pages between used ones.
-        let huge = self.range.wants_huge();
-        let mut taken = self.find_slots(count, !huge).or_else(|| self.new_arena_slots(count));
-        if huge && taken.is_none() {
-            taken = self.find_slots(count, true);
-        }
+        let taken = self.find_memory(count);
         match taken {
             Some(_) => self.range.note_peak(),
             None => self.uncharge(bytes),
         }
         taken
+    }
+
+    /// Memory that is there already comes first: free slots of this heap's arenas, then arenas that the range kept. A fresh
+    /// huge page comes next, as it beats fresh small pages between used ones.
+    fn find_memory(&mut self, count: usize) -> Option<Taken> {
+        let huge = self.range.wants_huge();
+        if (huge || self.retained_slots >= count)
+            && let Some(taken) = self.find_slots(count, false)
+        {
+            return Some(taken);
+        }
+        if !huge
+            && !self.range.keeps_any()
+            && let Some(taken) = self.find_slots(count, true)
+        {
+            return Some(taken);
+        }
+        self.new_arena_slots(count).or_else(|| self.find_slots(count, true))
     }
 
     fn new_arena_slots(&mut self, count: usize) -> Option<Taken> {

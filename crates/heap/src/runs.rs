@@ -110,7 +110,7 @@ impl Range {
             return Some(first);
         }
         // No dirty run is long enough. What is kept must not raise the peak beside the fresh memory that is taken now.
-        self.purge(state, self.keep_beside_bytes(state));
+        self.purge(state, self.keep_beside_bytes());
         if let Some(first) = self.take_run(state, count, false) {
             return Some(first);
         }

@@ -90,6 +90,23 @@ fn random_churn_keeps_contents_and_invariants() {
     assert_eq!((range.stats().held_bytes, range.stats().retained_bytes), (0, 0));
 }
 
+#[test]
+fn kept_memory_comes_before_fresh() {
+    let range = Range::reserve(1 << 30).unwrap();
+    let mut heap = Heap::new(range).unwrap();
+    let neighbour = heap.alloc(100);
+    let span = heap.alloc(2 * ARENA_BYTES);
+    assert!(unsafe { heap.free(span) });
+    let kept = range.stats().retained_bytes;
+    assert_eq!(kept, 2 * ARENA_BYTES);
+    // The first arena has room, but no memory there.
+    let block = heap.alloc(100_000);
+    assert_ne!(block.addr() / ARENA_BYTES, neighbour.addr() / ARENA_BYTES);
+    assert!(heap.stats().retained_bytes + range.stats().retained_bytes < kept);
+    heap.check().unwrap();
+    assert!(unsafe { heap.free(block) && heap.free(neighbour) });
+}
+
 /// A kernel that refuses to move memory leaves a hole at the target (Linux 5.7 to 6.16): once the copy went there.
 #[test]
 fn refused_moves_left_holes() {

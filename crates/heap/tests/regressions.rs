@@ -95,9 +95,9 @@ fn free_run_below_the_frontier_was_not_joined_with_fresh_arenas() {
 #[test]
 fn locked_memory_came_back_as_zeroed() {
     with_heap(64 * MIB, |range, heap| {
-        // One span of arenas, one of slots whose arena stays in use.
+        // One span of slots whose arena stays in use, one of arenas.
         let neighbour = heap.alloc(100);
-        for bytes in [3 * MIB, 100_000] {
+        for bytes in [100_000, 3 * MIB] {
             let block = heap.alloc(bytes);
             // SAFETY: a live block of this length; locking changes no content.
             unsafe {
