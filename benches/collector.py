@@ -203,11 +203,12 @@ def young(entrants, python, rounds, objects):
 
 
 def web_service(entrants, python, rounds, load):
-    """A web service under load, the collector on and off."""
+    """A web service under load, the collector on, off, and for the young alone."""
     cases = {rival.key: (rival, ()) for rival in entrants}
     for rival in entrants:
         if rival.key in (figures.BASE, figures.ON_HEAP):
             cases[f"{rival.key} off"] = (rival, ("--no-gc",))
+            cases[f"{rival.key} young"] = (rival, ("--young",))
         if rival.key == figures.OWN:
             cases[figures.BESIDE] = (rivals.in_background(rival), ())
 
@@ -222,7 +223,7 @@ def web_service(entrants, python, rounds, load):
             f"{told['requests_per_s']:.0f} requests/s; p50 {told['p50']} ms, p99 {told['p99']} ms, max {told['max']} ms"
         )
 
-    once = (figures.ON_HEAP, f"{figures.ON_HEAP} off")
+    once = (figures.ON_HEAP, f"{figures.ON_HEAP} off", f"{figures.ON_HEAP} young")
     waiting = {case: rival.missing for case, (rival, _) in cases.items()}
     result = measure("service", waiting, rounds, run, shown, once)
     return {**result, "load": dataclasses.asdict(load)}

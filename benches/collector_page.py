@@ -26,6 +26,8 @@ LABELS = {
     ON_HEAP: "CPython's on our heap",
     OWN: "heapkeeper's",
     BESIDE: "heapkeeper's, `--gc background`",
+    f"{BASE} young": "CPython's, for the young alone",
+    f"{ON_HEAP} young": "CPython's, for the young alone, on our heap",
     f"{BASE} off": "none, on CPython's heap",
     f"{ON_HEAP} off": "none, on our heap",
 }
@@ -68,7 +70,8 @@ METHOD = """\
 - **The service** (`gc_service.py`), in which {objects} aged objects live: {requests:,} requests follow each other on 16 connections,
   for throughput; then {rate} a second come for {seconds:g} seconds, for latency. Latency counts from when a request was due, so
   that those who wait for a collection are counted. The load generator is a process of its own. With `--gc background` a child
-  process searches, whose memory is not in the figure beside it.
+  process searches, whose memory is not in the figure beside it. *For the young alone* never looks at the oldest generation: what
+  of the latency is not full collections', which are all that heapkeeper's collector takes over.
 - pyperformance's benchmarks of the collector run as on the heap's part of this page.
 - PyPy's figures are for scale. Its collector has no list whose order could matter, looks at everything whenever it is asked,
   and pays for what lives: garbage costs it next to nothing. *Off*, it still collects what is young."""

@@ -1,9 +1,9 @@
-"""A web service with a long memory: `python gc_service.py OBJECTS [--no-gc]` serves until its standard input ends.
+"""A web service with a long memory: `python gc_service.py OBJECTS [--no-gc | --young]` serves until its standard input ends.
 
 It answers `GET /user/N` over HTTP/1.1 on a port of its own choice, which it prints first, as a JSON line. OBJECTS objects live
 in it, half of them a catalogue, half the sessions of its users. It has been running for a while: all of it was renewed in
 random order, more than once. A request renews its user's session, so that what dies is old and lies anywhere, and leaves a few
-objects in cycles, as frameworks do. The collector is as the interpreter has it, or off.
+objects in cycles, as frameworks do. The collector is as the interpreter has it, or never looks at the oldest generation, or is off.
 
 `GET /figures` answers with what the process says of itself.
 """
@@ -124,6 +124,8 @@ def main():
     gc.disable()
     service = Service(int(sys.argv[1]))
     gc.collect()
+    if "--young" in sys.argv:
+        gc.set_threshold(*gc.get_threshold()[:2], 1 << 30)
     if "--no-gc" not in sys.argv:
         gc.enable()
     asyncio.run(serve(service))
