@@ -28,8 +28,10 @@ def stats():
     started. examined: objects looked at; None where CPython collects and nobody counts. collected: objects freed.
     uncollectable: objects left in gc.garbage. pauses: how long the program stood still, callbacks and finalizers
     included, as a dict; None where nobody measured. Its count is of collections since ours was installed; total_s,
-    longest_s, p50_s and p99_s are seconds, the last two upper bounds of at most twice the truth; buckets is a histogram:
-    entry i counts the pauses of 2**i to 2**(i+1) nanoseconds.
+    longest_s, p50_s and p99_s are seconds, the last two at most a sixteenth off and never above the longest; buckets is a
+    histogram: entry i counts the pauses of 2**i to 2**(i+1) nanoseconds.
+
+    pauses: the same of all generations together.
 
     phases: seconds that our full collections spent so far. walk_s: listing the objects. roots_s: marking from known roots.
     count_s: counting references from elsewhere. mark_s: marking what these lead to. order_s: putting the list into order.
@@ -66,6 +68,7 @@ def _known_to_python():
             {"examined": None, "pauses": None} | {name: generation[name] for name in counted}
             for generation in gc.get_stats()
         ],
+        "pauses": None,
         "phases": dict.fromkeys(phases, 0.0),
         "scratch_peak_bytes": 0,
         "cycle_types": [],

@@ -11,6 +11,7 @@ FIELDS = {
     "mode",
     "reason",
     "generations",
+    "pauses",
     "phases",
     "scratch_peak_bytes",
     "cycle_types",
@@ -118,6 +119,11 @@ def test_our_figures(driver, mode):
         assert pauses["count"] - old["pauses"]["count"] == (10, 0, 2)[index] == new["collections"] - old["collections"]
         assert pauses["count"] == sum(pauses["buckets"]) <= new["collections"]
         assert pauses["p50_s"] <= pauses["p99_s"] <= pauses["longest_s"] <= pauses["total_s"]
+    together = after["pauses"]
+    of = [generation["pauses"] for generation in after["generations"]]
+    assert together["count"] == sum(pauses["count"] for pauses in of)
+    assert together["longest_s"] == max(pauses["longest_s"] for pauses in of)
+    assert together["p50_s"] <= together["p99_s"] <= together["longest_s"]
     full = after["generations"][2]
     assert full["collected"] - before["generations"][2]["collected"] >= 5000
     assert sum(after["phases"].values()) <= full["pauses"]["total_s"] + 1e-6

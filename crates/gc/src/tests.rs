@@ -1,5 +1,6 @@
 //! Arithmetic that needs no objects; the collector's own tests are in `tests/`.
 
+use core::array::from_fn;
 use core::time::Duration;
 
 use crate::model::Generation;
@@ -16,9 +17,30 @@ fn pauses_fall_into_powers_of_two() {
     assert_eq!((buckets[0], buckets[1], buckets[2], buckets[9], buckets[10]), (2, 2, 1, 1, 1));
     assert_eq!((buckets[39], pauses.count()), (1, 8));
     assert_eq!(pauses.longest(), Duration::from_nanos(u64::MAX));
-    assert_eq!(pauses.at_most(0.5), Duration::from_nanos(3));
-    assert_eq!(pauses.at_most(0.75), Duration::from_nanos(1023));
     assert_eq!(Pauses::default().at_most(1.0), Duration::ZERO);
+    let mut twice = pauses;
+    twice.add(&pauses);
+    assert_eq!((twice.count(), twice.buckets(), twice.longest()), (16, buckets.map(|n| 2 * n), pauses.longest()));
+}
+
+/// Against the sorted pauses: at most a sixteenth off, and never above the longest.
+#[test]
+fn percentiles_of_pauses_are_near_the_truth() {
+    let at_lengths = |lengths: &[u64]| {
+        let mut pauses = Pauses::default();
+        lengths.iter().for_each(|&ns| pauses.record(ns));
+        for (index, &truth_ns) in lengths.iter().enumerate() {
+            let share = (index as f64 + 0.5) / lengths.len() as f64;
+            let found_ns = pauses.at_most(share).as_nanos() as u64;
+            assert!(found_ns.abs_diff(truth_ns) <= truth_ns.div_ceil(16).max(1), "{found_ns} for {truth_ns}");
+            assert!(found_ns <= *lengths.last().unwrap());
+        }
+        assert_eq!(pauses.at_most(1.0), pauses.longest());
+    };
+    at_lengths(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 15, 16, 1023, 1024, 131_000]);
+    at_lengths(&from_fn::<_, 2048, _>(|n| 100_000 + 777 * n as u64));
+    at_lengths(&from_fn::<_, 40, _>(|bits| 1 << bits));
+    at_lengths(&[18_000, (1 << 40) - 1, 1 << 40, 1 << 40]);
 }
 
 #[test]

@@ -14,6 +14,8 @@ pub struct CollectorStatus {
     pub reason: Option<String>,
     /// By the oldest generation collected: 0, 1, 2. A collection of one generation includes the younger ones.
     pub generations: [GenerationStatus; 3],
+    /// The pauses of all generations together; absent where nobody measured them.
+    pub pauses: Option<PauseStatus>,
     /// Where the time of our full collections went.
     pub phases: PhaseStatus,
     /// The most memory that one of our full collections took for itself, in bytes; it keeps none of it.
@@ -61,9 +63,9 @@ pub struct PauseStatus {
     pub total_s: f64,
     /// The longest, in seconds.
     pub longest_s: f64,
-    /// What half of them did not exceed, in seconds: an upper bound, at most twice the truth.
+    /// What half of them did not exceed, in seconds: at most a sixteenth off, and never above the longest.
     pub p50_s: f64,
-    /// What 99 % of them did not exceed, in seconds: an upper bound, at most twice the truth.
+    /// What 99 % of them did not exceed, in seconds: as exact as `p50_s`.
     pub p99_s: f64,
     /// A histogram: entry i counts the pauses of 2ⁱ to 2ⁱ⁺¹ nanoseconds; the first takes shorter ones, the last longer ones.
     pub buckets: Vec<u64>,

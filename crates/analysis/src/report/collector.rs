@@ -2,7 +2,7 @@
 //!
 //! Nothing is said where there was no collection, except of a collector that is switched off while objects pile up.
 
-use heapkeeper_record::{BackgroundStatus, CollectorStatus, CycleType, GenerationStatus, PauseStatus, Status};
+use heapkeeper_record::{BackgroundStatus, CollectorStatus, CycleType, GenerationStatus, Status};
 
 use super::Page;
 use super::advice;
@@ -169,37 +169,15 @@ fn beside(collector: &CollectorStatus) -> Line {
 
 /// `Pauses: p50 66 µs, p99 2.1 ms, longest 38 ms, all 340 ms (3 % of the run).` Nothing where nobody measured them.
 fn pauses(collector: &CollectorStatus, elapsed_s: f64) -> Line {
-    let measured: Vec<&PauseStatus> =
-        collector.generations.iter().filter_map(|generation| generation.pauses.as_ref()).collect();
-    let longest_s = measured.iter().map(|pauses| pauses.longest_s).fold(0.0, f64::max);
-    let total_s: f64 = measured.iter().map(|pauses| pauses.total_s).sum();
-    let (Some(half_s), Some(most_s)) = (at_most(&measured, 0.5, longest_s), at_most(&measured, 0.99, longest_s)) else {
+    let Some(pauses) = collector.pauses.as_ref().filter(|pauses| pauses.count > 0) else {
         return Line::new();
     };
-    let share = share_of_time(total_s, elapsed_s);
+    let share = share_of_time(pauses.total_s, elapsed_s);
     let share = share.map_or(String::new(), |share| format!(" ({} of the run)", percent(share)));
     Line::new()
-        .plain(format!(" Pauses: p50{GLUE}{}, p99{GLUE}{}, longest ", pause(half_s), pause(most_s)))
-        .strong(pause(longest_s))
-        .plain(format!(", all {}{share}.", pause(total_s)))
-}
-
-/// An upper bound, at most twice the truth, of the pause that `share` of all pauses do not exceed.
-fn at_most(measured: &[&PauseStatus], share: f64, longest_s: f64) -> Option<f64> {
-    let of_bucket = |index| {
-        measured.iter().filter_map(|pauses| pauses.buckets.get(index)).fold(0u64, |sum, &n| sum.saturating_add(n))
-    };
-    let buckets = measured.iter().map(|pauses| pauses.buckets.len()).max()?;
-    let all: f64 = (0..buckets).map(|index| of_bucket(index) as f64).sum();
-    let mut seen = 0.0;
-    for index in 0..buckets {
-        seen += of_bucket(index) as f64;
-        if seen > 0.0 && seen >= all * share {
-            let last = index + 1 == buckets;
-            return Some(if last { longest_s } else { (2f64.powi(index as i32 + 1) / 1e9).min(longest_s) });
-        }
-    }
-    None
+        .plain(format!(" Pauses: p50{GLUE}{}, p99{GLUE}{}, longest ", pause(pauses.p50_s), pause(pauses.p99_s)))
+        .strong(pause(pauses.longest_s))
+        .plain(format!(", all {}{share}.", pause(pauses.total_s)))
 }
 
 /// `9,100 dict, 8,900 Node (app.py:80)`: the types found most often in cycles.

@@ -188,12 +188,18 @@ pub fn status(state: CollectorState, seat: Option<(&History, Mode)>, reason: Opt
         }
         generations[OLD].examined = Some(history.examined);
     }
+    let together = history.map(|history| {
+        let mut all = Pauses::default();
+        history.pauses.iter().for_each(|of| all.add(of));
+        pauses(&all)
+    });
     let phases = history.map(|history| history.phases).unwrap_or_default();
     CollectorStatus {
         mode: mode.to_owned(),
         // Another interpreter's, where there is a seat in this one.
         reason: reason.filter(|_| seat.is_none()),
         generations,
+        pauses: together,
         phases: PhaseStatus {
             walk_s: phases.walk.as_secs_f64(),
             roots_s: phases.roots.as_secs_f64(),

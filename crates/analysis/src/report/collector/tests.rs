@@ -46,6 +46,14 @@ pub(in crate::report) fn typical() -> CollectorStatus {
             generation(109, 311, &[(16, 60), (17, 49)]),
             GenerationStatus { examined: Some(2_700_000), ..generation(9, 18_301, &[(22, 6), (23, 2), (24, 1)]) },
         ],
+        pauses: Some(PauseStatus {
+            count: 1322,
+            total_s: 0.131,
+            longest_s: 0.021,
+            p50_s: 66e-6,
+            p99_s: 262e-6,
+            buckets: Vec::new(),
+        }),
         enabled: true,
         counts: [420, 3, 2],
         thresholds: [700, 10, 10],
@@ -111,7 +119,7 @@ fn cpythons_collections() {
                 collected,
                 ..GenerationStatus::default()
             });
-            *collector = CollectorStatus { mode: "cpython".into(), reason, generations, ..typical() };
+            *collector = CollectorStatus { mode: "cpython".into(), reason, generations, pauses: None, ..typical() };
             collector.cycle_types.clear();
         })
     };
@@ -249,10 +257,12 @@ fn the_histogram_is_of_long_pauses() {
 
 /// Records that no collector would write.
 pub(in crate::report) fn any_collector() -> impl Strategy<Value = CollectorStatus> {
-    let pauses =
-        (any::<[f64; 2]>(), prop::collection::vec(any::<u64>(), 0..70)).prop_map(|([total_s, longest_s], buckets)| {
-            PauseStatus { total_s, longest_s, buckets, ..PauseStatus::default() }
-        });
+    let pauses = (any::<u64>(), any::<[f64; 4]>(), prop::collection::vec(any::<u64>(), 0..70)).prop_map(
+        |(count, times, buckets)| {
+            let [total_s, longest_s, p50_s, p99_s] = times;
+            PauseStatus { count, total_s, longest_s, p50_s, p99_s, buckets }
+        },
+    );
     let generation = (any::<[u64; 3]>(), prop::option::of(any::<u64>()), prop::option::of(pauses)).prop_map(
         |([collections, collected, uncollectable], examined, pauses)| GenerationStatus {
             collections: collections % 3,
@@ -285,6 +295,7 @@ pub(in crate::report) fn any_collector() -> impl Strategy<Value = CollectorStatu
             CollectorStatus {
                 mode,
                 reason,
+                pauses: generations[0].pauses.clone(),
                 generations,
                 cycle_types,
                 enabled,
