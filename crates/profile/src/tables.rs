@@ -359,10 +359,22 @@ impl Tables {
         let level = level.unwrap_or(self.total.live.bytes);
         if level > self.peak_level {
             self.peak_level = level;
-            self.peak_at_ms = now_ms();
-            self.epoch += 1;
+            self.begin_epoch(now_ms());
         }
         Ok(())
+    }
+
+    /// Make this moment the peak if the estimate of live bytes is higher now: the level may have been higher when less was
+    /// live. For whoever shows both, so that the peak is not below what is live.
+    pub fn settle_peak(&mut self, now_ms: u64) {
+        if self.total.live.bytes > self.total.at_peak(self.epoch).bytes {
+            self.begin_epoch(now_ms);
+        }
+    }
+
+    fn begin_epoch(&mut self, now_ms: u64) {
+        self.peak_at_ms = now_ms;
+        self.epoch += 1;
     }
 
     /// Forget the block at `block`, which is being freed. Says whether it was a sample.

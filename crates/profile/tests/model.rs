@@ -10,8 +10,18 @@ const MEAN: u64 = 1_000;
 /// One step of a program. Blocks, sites and threads are drawn from small sets, so that steps meet.
 #[derive(Debug, Clone)]
 enum Step {
-    Alloc { block: usize, size: usize, stack: Vec<u8>, thread: usize, level: u64 },
-    Free { block: usize },
+    Alloc {
+        block: usize,
+        size: usize,
+        stack: Vec<u8>,
+        thread: usize,
+        level: u64,
+    },
+    Free {
+        block: usize,
+    },
+    /// Somebody looks at the peak beside what is live.
+    SettlePeak,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -21,6 +31,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (1usize..40, size, stack, 0usize..3, 0u64..1_000)
             .prop_map(|(block, size, stack, thread, level)| Step::Alloc { block: block << 4, size, stack, thread, level }),
         4 => (1usize..40).prop_map(|block| Step::Free { block: block << 4 }),
+        1 => Just(Step::SettlePeak),
     ]
 }
 
@@ -32,6 +43,13 @@ struct Model {
     at_peak: HashMap<usize, (usize, SiteKey)>,
     peak: u64,
     peak_step: u64,
+}
+
+impl Model {
+    fn is_at_peak(&mut self, time: u64) {
+        self.peak_step = time;
+        self.at_peak = self.live.clone();
+    }
 }
 
 fn totals(blocks: &HashMap<usize, (usize, SiteKey)>) -> (Estimate, HashMap<SiteKey, Estimate>) {
@@ -97,9 +115,16 @@ fn run(steps: Vec<Step>, told_levels: bool) {
                 let level = told.unwrap_or_else(|| totals(&model.live).0.bytes);
                 if level > model.peak {
                     model.peak = level;
-                    model.peak_step = time;
-                    model.at_peak = model.live.clone();
+                    model.is_at_peak(time);
                 }
+            }
+            Step::SettlePeak => {
+                tables.settle_peak(time);
+                if totals(&model.live).0.bytes > totals(&model.at_peak).0.bytes {
+                    model.is_at_peak(time);
+                }
+                let (live, at_peak, _) = tables.sampled();
+                assert!(live.bytes <= at_peak.bytes);
             }
             Step::Free { block } => {
                 assert_eq!(tables.remove(block), model.live.remove(&block).is_some());

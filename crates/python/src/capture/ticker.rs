@@ -131,8 +131,6 @@ pub(super) struct Figures {
     names: HashMap<usize, String>,
     /// What the figures were when counting began: it is left out.
     before: Option<Before>,
-    /// The highest peak so far, as the profiler has it: whoever measures a piece of the program lets that start again.
-    highest_bytes: u64,
     /// The peak as it was last written.
     peak_bytes: u64,
     peak_at_ms: u64,
@@ -152,7 +150,6 @@ impl Figures {
             values: Vec::new(),
             names: HashMap::new(),
             before: None,
-            highest_bytes: 0,
             peak_bytes: 0,
             peak_at_ms: 0,
         };
@@ -251,25 +248,17 @@ impl Figures {
             }
         }
         tick.codes = codes.into_iter().map(code).collect();
-        let keeps_peak = tick.peak_bytes < self.highest_bytes;
-        self.highest_bytes = self.highest_bytes.max(tick.peak_bytes);
         if let Some(before) = &self.before {
             before.leave_out(&mut tick, &mut values);
         }
-        if keeps_peak {
-            (tick.peak_bytes, tick.peak_at_ms) = (self.peak_bytes, self.peak_at_ms);
-        }
-        (self.peak_bytes, self.peak_at_ms) = (tick.peak_bytes, tick.peak_at_ms);
-        for mut value in values {
+        self.settle_peak(&mut tick, &mut values);
+        for value in values {
             let written = &mut self.values;
             let index = value.site as usize;
             if written.len() <= index {
                 written.resize_with(index + 1, Value::default);
             }
             written[index].site = value.site;
-            if keeps_peak {
-                value.peak = written[index].peak;
-            }
             if written[index] != value {
                 written[index] = value;
                 tick.values.push(value);
@@ -282,6 +271,23 @@ impl Figures {
             }
         }
         tick
+    }
+
+    /// The peak is the highest of the one last written, the profiler's, and what is live now. The profiler's may be lower than
+    /// both: when it samples, its peak is the moment with most bytes held, and whoever measures a piece of the program lets
+    /// it start again. Where equal, it is the one that counts: sites may have come in while the last tick looked at them.
+    fn settle_peak(&mut self, tick: &mut Tick, values: &mut [Value]) {
+        let profilers_bytes = tick.peak_bytes;
+        if profilers_bytes < self.peak_bytes && tick.live_bytes <= self.peak_bytes {
+            (tick.peak_bytes, tick.peak_at_ms) = (self.peak_bytes, self.peak_at_ms);
+            for value in values {
+                value.peak = self.values.get(value.site as usize).map_or(Amount::default(), |written| written.peak);
+            }
+        } else if profilers_bytes < tick.live_bytes {
+            (tick.peak_bytes, tick.peak_at_ms) = (tick.live_bytes, tick.at_ms);
+            values.iter_mut().for_each(|value| value.peak = value.live);
+        }
+        (self.peak_bytes, self.peak_at_ms) = (tick.peak_bytes, tick.peak_at_ms);
     }
 }
 

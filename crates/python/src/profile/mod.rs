@@ -168,6 +168,7 @@ pub fn status(top: usize, seconds_since_install: fn(u64) -> f64) -> ProfileStatu
     note_threads();
     let copied = with_state(|state| {
         let threads = resolve::Threads { names: state.thread_names.clone(), main: state.main_thread };
+        state.tables.settle_peak(monotonic_ms());
         (state.tables.snapshot(resolve::candidates(top)), threads, state.folder.clone())
     });
     let Some((snapshot, threads, folder)) = copied else {
