@@ -1,6 +1,10 @@
 """What the figures of a capture say of each other, and of the report at exit."""
 
+import json
+import re
+
 import recorded
+from processes import COMMAND
 
 MIB = 2**20
 
@@ -46,3 +50,18 @@ del kept
     last = capture.ticks[-1]
     assert last["live_bytes"] < 5 * MIB and last["peak_bytes"] > 37 * MIB
     assert sum(site.peak_bytes for site in capture.sites) == last["peak_bytes"]
+
+
+def test_memory_kept_for_reuse_is_not_outside_our_heap(driver):
+    """Free slots between used ones stay resident: they are our heap's, for the capture as for the report at exit."""
+    driver.write("program.py", "a = [bytes(3000) for _ in range(60_000)]\nkept = a[::40]\ndel a\n")
+    outcome = driver.run("--json", "-o", "run.hk", "program.py")
+    assert outcome.status == 0
+    status = json.loads(outcome.stderr)
+    assert status["heap"]["retained_bytes"] > 10 * MIB
+    outside = status["process"]["outside_bytes"]
+    last = recorded.read(driver.folder / "run.hk").ticks[-1]
+    assert abs(last["outside_bytes"] - outside) < 3 * MIB
+    summary = driver.call([COMMAND, "report", "run.hk"]).stdout.replace("\n", " ")
+    shown = float(re.search(r"; ([\d.]+) MiB outside our heap", summary)[1])
+    assert abs(shown - outside / MIB) < 3

@@ -176,8 +176,9 @@ impl Figures {
         if let Some(range) = hosts::range() {
             let stats = range.stats();
             tick.heap_bytes = stats.held_bytes as u64;
-            // What our heap holds is resident, but for what nobody has touched yet.
-            tick.outside_bytes = tick.rss_bytes.saturating_sub((stats.held_bytes + stats.retained_bytes) as u64);
+            let start = range.bounds().start;
+            let ours = process::resident_pages_in(start..start + stats.reserved_bytes);
+            tick.outside_bytes = tick.rss_bytes.saturating_sub(ours.unwrap_or(tick.heap_bytes));
         }
         {
             let mut inbox = lock(&shared.inbox);
