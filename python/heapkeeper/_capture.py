@@ -62,7 +62,7 @@ def _end():
     # First what could begin a capture.
     _native.socket_close()
     _native.watch_stop()
-    _native.capture_stop()
+    _native.capture_stop(True)
 
 
 def _default(program):

@@ -111,7 +111,7 @@ class Tracker:
             if self._capture is not None:
                 # Another one by now, if somebody ended ours.
                 if self._capture == self._native.capture_path():
-                    self._native.capture_stop()
+                    self._native.capture_stop(False)
                 self._capture = None
             rows = self._native.exact_sites()
             self._result = usage, {moment: self._sites(rows, moment) for moment in _FIGURES}

@@ -98,7 +98,7 @@ for _ in range(8):
     if pid == 0:
         kept = [bytearray(10_000) for _ in range(100)]
         # Threads did not come along, and must not be waited for.
-        __import__("heapkeeper")._native.capture_stop()
+        __import__("heapkeeper")._native.capture_stop(True)
         os._exit(0)
     assert os.waitpid(pid, 0)[1] == 0
 stop.set()

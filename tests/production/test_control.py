@@ -106,8 +106,11 @@ def test_a_capture_from_begin_to_end(driver, service, control):
     assert "a capture is being written already" in control(process.pid, "start", status=1)
     assert control(process.pid, "mark", "a moment — of calm") == file + "\n"
     assert control(process.pid, "stop") == file + "\n"
-    report = driver.call([COMMAND, "report", "--timeline", "by hand.hk"])
-    assert (report.status, report.stderr) == (0, "")
+    reports = [driver.call([COMMAND, "report", view, "by hand.hk"]) for view in ("--timeline", "--leaks", "--at=end")]
+    assert [(report.status, report.stderr) for report in reports] == [(0, "")] * 3
+    # The process goes on.
+    assert all("exit" not in report.stdout and "the stop" in report.stdout for report in reports)
+    report = reports[0]
     assert "a moment — of calm" in report.stdout
     assert "File exists" in control(process.pid, "start", "by hand.hk", status=1)
     # Where those go that nobody gave a name, twice.

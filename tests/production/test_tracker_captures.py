@@ -39,7 +39,7 @@ print(heapkeeper.mark("after"), tracker.peak_bytes // 1_000_000, tracker.live_by
 """
     assert inside(code) == ["False 20 3"]
     text = report("block.hk")
-    assert "Peak 19 MiB live" in text and "2.9 MiB at exit" in text
+    assert "Peak 19 MiB live" in text and "2.9 MiB at the stop" in text
     assert "app.py:6" in text and "app.py:4" not in text and "app.py:9" not in text
     assert "app.py:8" in report("--table", "--at", "end", "block.hk")
 
@@ -59,7 +59,7 @@ with Tracker() as outer:
 """
     inside(code, env=environment)
     lines = report("block.hk").splitlines()
-    assert lines[1].startswith("Peak 1.9 MiB live") and ", 1.9 MiB at exit" in lines[1]
+    assert lines[1].startswith("Peak 1.9 MiB live") and ", 1.9 MiB at the stop" in lines[1]
     assert "app.py:5" in lines[2]
 
 

@@ -46,12 +46,13 @@ native! {
 }
 
 native! {
-    /// `capture_stop()`.
-    fn py_capture_stop() {
+    /// `capture_stop(is_exit)`.
+    fn py_capture_stop(is_exit) {
         if capture::path().is_some() {
             profile::note_threads();
         }
-        capture::stop();
+        let is_exit = ffi::PyObject_IsTrue(is_exit) == 1;
+        capture::stop(if is_exit { capture::End::Exit } else { capture::End::Stop });
         none()
     }
 }

@@ -48,7 +48,7 @@ pub unsafe extern "C" fn PyInit__native() -> *mut PyObject {
         method(c"watch_stop", capturing::py_watch_stop, c"watch_stop()\n--\n\nWatch the heap no more."),
         method(c"socket_open", capturing::py_socket_open, c"socket_open(path, program, is_child)\n--\n\nAnswer on a unix socket. Returns None, or in one line why not."),
         method(c"socket_close", capturing::py_socket_close, c"socket_close()\n--\n\nClose the socket and remove its file."),
-        method(c"capture_stop", capturing::py_capture_stop, c"capture_stop()\n--\n\nWrite the end of the capture."),
+        method(c"capture_stop", capturing::py_capture_stop, c"capture_stop(is_exit)\n--\n\nWrite the end of the capture, which is that of the process or not."),
         method(c"capture_forget", capturing::py_capture_forget, c"capture_forget()\n--\n\nIn the child of a fork: leave the capture to the parent. Returns whether there was one."),
         method(c"capture_path", capturing::py_capture_path, c"capture_path()\n--\n\nThe file of this process's capture, or None."),
         method(c"capture_mark", capturing::py_capture_mark, c"capture_mark(name)\n--\n\nName this moment in the capture. Returns whether there is one."),

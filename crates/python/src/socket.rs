@@ -277,7 +277,7 @@ impl Server {
                 }
                 capture::begin_now(Some(&file_names::with_pid(&given)), None).map(path)
             }
-            (b"stop", b"") => capture::stop().map(path).ok_or_else(none),
+            (b"stop", b"") => capture::stop(capture::End::Stop).map(path).ok_or_else(none),
             (b"mark", name) if !name.is_empty() => {
                 let name = String::from_utf8_lossy(name).into_owned();
                 capture::path().filter(|_| capture::write_now(Some(name))).map(path).ok_or_else(none)

@@ -68,6 +68,8 @@ pub struct Tick {
     pub at_ms: u64,
     /// The last tick of a process that came to its end in an orderly way.
     pub last: bool,
+    /// The last tick of a capture that somebody stopped: its process went on.
+    pub stopped: bool,
     /// Resident bytes of the process.
     pub rss_bytes: u64,
     /// The most there were so far, between ticks too; 0 where the system does not say.

@@ -20,7 +20,7 @@ use serde::Deserialize;
 
 use crate::stacks::{Stack, Stacks};
 
-pub use process::{Point, Process};
+pub use process::{End, Point, Process};
 pub(crate) use source::Sources;
 
 /// One or several captures as one program.
@@ -326,7 +326,7 @@ impl Process {
                 None => (end, format!("mark \u{201c}{name}\u{201d}")),
             },
         };
-        let until_end = || (end, if self.ended { "exit" } else { "the end" }.to_owned());
+        let until_end = || (end, self.end.name().to_owned());
         let third = || match self.ticks_until(self.last().at_ms / 3) {
             ticks @ (0 | 1) => named(ticks),
             ticks => (ticks, "the first third".to_owned()),

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use heapkeeper_record::capture::{Collection, Header, Mark, Value};
+use heapkeeper_record::capture::{Collection, Header, Mark, Tick, Value};
 
 /// What one capture holds, but for its stacks.
 #[derive(Debug, Clone, Default)]
@@ -23,14 +23,45 @@ pub struct Process {
     pub peak_rss_bytes: u64,
     /// Samples or allocations that found no room in the tables.
     pub lost: u64,
-    /// It came to its end in an orderly way: what is live at the last tick was live at exit.
-    pub ended: bool,
+    /// What its last tick is.
+    pub end: End,
     /// When it began, milliseconds after the first process of the profile.
     pub offset_ms: u64,
     /// Figures of sites, tick after tick: those of tick `n` end at `series[n].values_end`.
     pub(super) values: Vec<Value>,
     /// Of each site in the capture's own numbers, the profile's.
     pub(super) sites: Vec<u32>,
+}
+
+/// How a capture ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum End {
+    /// Nobody said: the process was killed, or still runs.
+    #[default]
+    Cut,
+    /// Somebody stopped it, and the process went on.
+    Stop,
+    /// The process came to its end in an orderly way: what is live at the last tick was live at exit.
+    Exit,
+}
+
+impl End {
+    pub(super) fn of(tick: &Tick) -> End {
+        match tick {
+            Tick { last: true, .. } => End::Exit,
+            Tick { stopped: true, .. } => End::Stop,
+            _ => End::Cut,
+        }
+    }
+
+    /// As reports name it: "live at exit", "from the start to the stop".
+    pub fn name(self) -> &'static str {
+        match self {
+            End::Cut => "the end",
+            End::Stop => "the stop",
+            End::Exit => "exit",
+        }
+    }
 }
 
 /// A process at one tick.

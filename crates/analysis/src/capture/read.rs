@@ -7,7 +7,7 @@ use heapkeeper_record::Frame;
 use heapkeeper_record::capture::{self, Code, Damage, Reader, Tick};
 
 use super::line_table::LineTable;
-use super::{Caller, Node, PROCESS_MARK, Point, Process, Profile, Site, number};
+use super::{Caller, End, Node, PROCESS_MARK, Point, Process, Profile, Site, number};
 
 /// Figures of one process that are kept: 400 MiB of them. Of a capture with more, ticks are merged.
 const MOST_VALUES: usize = 4 << 20;
@@ -131,6 +131,7 @@ impl Profile {
 
 /// Adds a tick to a process.
 fn take(process: &mut Process, raw: &mut Raw, tick: Tick) {
+    process.end = End::of(&tick);
     raw.codes.extend(tick.codes);
     raw.nodes.extend(tick.nodes);
     raw.sites.extend(tick.sites);
@@ -142,7 +143,6 @@ fn take(process: &mut Process, raw: &mut Raw, tick: Tick) {
     process.peak_at_ms = tick.peak_at_ms;
     process.peak_rss_bytes = process.peak_rss_bytes.max(tick.peak_rss_bytes).max(tick.rss_bytes);
     process.lost = tick.lost;
-    process.ended = tick.last;
     // A clock that was set back does not make time run backwards.
     let at_ms = tick.at_ms.max(process.last().at_ms);
     process.series.push(Point {

@@ -99,6 +99,15 @@ pub struct Beginning {
     pub mark: Option<String>,
 }
 
+/// Why a capture ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// Its process does.
+    Exit,
+    /// Somebody wants no more of it; the process goes on.
+    Stop,
+}
+
 /// Say where captures go that begin in the middle of a run, and what the program is called. The first call counts.
 pub fn set_defaults(output: PathBuf, program: String) {
     let _ = DEFAULTS.set((output, program));
@@ -178,7 +187,7 @@ fn check() -> Result<(), String> {
 }
 
 /// Write the last tick and end the capture. The file's name, or `None` if there is no capture that could still be written.
-pub fn stop() -> Option<PathBuf> {
+pub fn stop(end: End) -> Option<PathBuf> {
     let session = take_session()?;
     if session.pid != std::process::id() {
         leave(session);
@@ -187,7 +196,7 @@ pub fn stop() -> Option<PathBuf> {
     lock(&session.shared.inbox).ends = true;
     session.shared.wake.notify_all();
     let mut ticker = session.thread.join().ok().flatten()?;
-    ticker.tick(true, true);
+    ticker.tick(Some(end), true);
     // The mark of the stream's end; a capture without it is one as well.
     let _ = ticker.writer.finish();
     Some(session.path)
@@ -262,7 +271,7 @@ pub fn bytes_now() -> Result<Vec<u8>, String> {
     check()?;
     let program = DEFAULTS.get().map_or(String::new(), |(_, program)| program.clone());
     let mut writer = Writer::new(Vec::new(), &header(program)).map_err(text)?;
-    writer.write(&Figures::new(false).next(false, &Shared::default())).map_err(text)?;
+    writer.write(&Figures::new(false).next(&Shared::default())).map_err(text)?;
     writer.finish().map_err(text)
 }
 

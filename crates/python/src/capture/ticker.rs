@@ -13,7 +13,7 @@ use heapkeeper_heap::monotonic_ms;
 use heapkeeper_profile::{Known, SiteId};
 use heapkeeper_record::capture::{Amount, Code, Header, Mark, Node, Site, Thread, Tick, Value, Writer};
 
-use super::{Beginning, ON, Shared, lock};
+use super::{Beginning, End, ON, Shared, lock};
 use crate::descriptor::OurFile;
 use crate::layout::Layout;
 use crate::profile::{self, exact, names};
@@ -53,7 +53,7 @@ impl Ticker {
     pub fn run(mut self) -> Option<Ticker> {
         let mut is_wanted = true;
         loop {
-            if !self.tick(false, is_wanted) {
+            if !self.tick(None, is_wanted) {
                 return None;
             }
             let due = Instant::now() + INTERVAL;
@@ -76,13 +76,16 @@ impl Ticker {
         }
     }
 
-    /// Write a tick, if there is memory for it, and anything to say or somebody who wants it. False if the capture ends here.
-    pub fn tick(&mut self, last: bool, is_wanted: bool) -> bool {
+    /// Write a tick, if there is memory for it, and anything to say or somebody who wants it; the last one where the capture
+    /// comes to its end. False if the capture ends here.
+    pub fn tick(&mut self, end: Option<End>, is_wanted: bool) -> bool {
         if !self.figures.have_room() {
             return true;
         }
-        let tick = self.figures.next(last, &self.shared);
-        if !last && !is_wanted && self.is_idle(&tick) {
+        let mut tick = self.figures.next(&self.shared);
+        tick.last = end == Some(End::Exit);
+        tick.stopped = end == Some(End::Stop);
+        if end.is_none() && !is_wanted && self.is_idle(&tick) {
             return true;
         }
         self.last = (tick.at_ms, tick.rss_bytes);
@@ -154,7 +157,7 @@ impl Figures {
             peak_at_ms: 0,
         };
         if from_here {
-            let now = figures.next(false, &Shared::default());
+            let now = figures.next(&Shared::default());
             let values = now.values.into_iter().map(|value| (value.site, value)).collect();
             let before = Before { lost: now.lost, values };
             figures = Figures { before: Some(before), ..Figures::new(false) };
@@ -168,9 +171,9 @@ impl Figures {
         Vec::<u8>::new().try_reserve_exact(bytes).is_ok()
     }
 
-    pub fn next(&mut self, last: bool, shared: &Shared) -> Tick {
+    pub fn next(&mut self, shared: &Shared) -> Tick {
         let since = |at_ms: u64| at_ms.saturating_sub(self.start_ms);
-        let mut tick = Tick { at_ms: since(monotonic_ms()), last, ..Tick::default() };
+        let mut tick = Tick { at_ms: since(monotonic_ms()), ..Tick::default() };
         let resident = process::resident();
         (tick.rss_bytes, tick.peak_rss_bytes) = (resident.rss_bytes, resident.peak_rss_bytes);
         if let Some(range) = hosts::range() {

@@ -35,7 +35,8 @@ fn columns(tick: &Tick) -> Result<Vec<Column>, ArrowError> {
     let one = |value: u64| number::<UInt64Type, u64>(&[value], |&value| value);
     Ok(vec![
         ("at_ms", one(tick.at_ms)),
-        ("last", Arc::new(BooleanArray::from(vec![tick.last]))),
+        ("last", truth(tick.last)),
+        ("stopped", truth(tick.stopped)),
         ("rss_bytes", one(tick.rss_bytes)),
         ("peak_rss_bytes", one(tick.peak_rss_bytes)),
         ("heap_bytes", one(tick.heap_bytes)),
@@ -118,6 +119,10 @@ fn collections(collections: &[Collection]) -> Result<ArrayRef, ArrowError> {
         ("collected", number::<UInt64Type, _>(collections, |collection| collection.collected)),
         ("uncollectable", number::<UInt64Type, _>(collections, |collection| collection.uncollectable)),
     ])
+}
+
+fn truth(value: bool) -> ArrayRef {
+    Arc::new(BooleanArray::from(vec![value]))
 }
 
 fn number<T: ArrowPrimitiveType, R>(records: &[R], of: impl Fn(&R) -> T::Native) -> ArrayRef {
@@ -277,14 +282,16 @@ pub(super) fn element_bytes(schema: &Schema) -> Vec<usize> {
 /// The tick in a batch of one row. A column that is not there reads as zero or nothing.
 pub(super) fn tick(batch: &RecordBatch) -> Tick {
     let one = |name| number_at::<UInt64Type>(batch.column_by_name(name))(0);
+    let is = |name| {
+        let column = batch.column_by_name(name).and_then(|column| column.as_boolean_opt());
+        column.is_some_and(|column| column.value(0))
+    };
     let many =
         |name| Records(batch.column_by_name(name).and_then(|column| column.as_list_opt::<i32>()).and_then(first));
     Tick {
         at_ms: one("at_ms"),
-        last: batch
-            .column_by_name("last")
-            .and_then(|column| column.as_boolean_opt())
-            .is_some_and(|column| column.value(0)),
+        last: is("last"),
+        stopped: is("stopped"),
         rss_bytes: one("rss_bytes"),
         peak_rss_bytes: one("peak_rss_bytes"),
         heap_bytes: one("heap_bytes"),

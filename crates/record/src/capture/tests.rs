@@ -339,7 +339,7 @@ fn any_tick() -> impl Strategy<Value = Tick> {
     });
     let new = (vec(code, 0..4), vec(node, 0..6), vec(site, 0..6), vec(thread, 0..3));
     let rest = (vec(value, 0..6), vec(mark, 0..2), vec(collection, 0..3));
-    (any::<[u64; 9]>(), any::<bool>(), new, rest).prop_map(|(numbers, last, new, rest)| {
+    (any::<[u64; 9]>(), any::<[bool; 2]>(), new, rest).prop_map(|(numbers, [last, stopped], new, rest)| {
         let [at_ms, rss_bytes, peak_rss_bytes, heap_bytes, outside_bytes, live_bytes, peak_bytes, peak_at_ms, lost] =
             numbers;
         let (codes, nodes, sites, threads) = new;
@@ -347,6 +347,7 @@ fn any_tick() -> impl Strategy<Value = Tick> {
         Tick {
             at_ms,
             last,
+            stopped,
             rss_bytes,
             peak_rss_bytes,
             heap_bytes,

@@ -32,7 +32,7 @@ use super::path::ShortNames;
 use super::quantity::seconds;
 use super::text::Line;
 use super::{Page, Style};
-use crate::capture::{Bound, Measure, Moment, Profile};
+use crate::capture::{Bound, End, Measure, Moment, Profile};
 use crate::stacks::Stacks;
 
 /// What to report.
@@ -224,14 +224,16 @@ impl Asked<'_> {
         error_bytes(amount, self.profile.sample_bytes())
     }
 
-    /// What the end of all captures is: `exit`, or less.
+    /// What the end of all captures is: `exit`, `the stop`, or less.
     fn end(&self) -> &'static str {
         end(self.profile)
     }
 }
 
 fn end(profile: &Profile) -> &'static str {
-    if profile.processes.iter().all(|process| process.ended) { "exit" } else { "the end" }
+    let mut ends = profile.processes.iter().map(|process| process.end);
+    let first = ends.next().unwrap_or_default();
+    if ends.all(|end| end == first) { first } else { End::Cut }.name()
 }
 
 /// Samples behind an amount, where `sample_bytes` is the mean distance between them: each small one has a variance of its

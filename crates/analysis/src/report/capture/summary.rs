@@ -10,7 +10,7 @@ use super::super::text::{Line, Role};
 use super::super::{Page, answer, no_answer, table};
 use super::groups::Group;
 use super::{Asked, By, error_bytes, growth, samples, timeline, when};
-use crate::capture::{Moment, Profile, add};
+use crate::capture::{End, Moment, Profile, add};
 
 /// Lines whose sites are looked at: more than any table shows.
 const MOST_LINES: usize = 16;
@@ -39,7 +39,7 @@ pub(super) fn report(page: &mut Page, asked: &Asked<'_>, moment: Option<Moment>)
     let at_peak = entries(&at_peak, distance);
     let at_end = entries(&at_end, distance);
     page.wrap(first_answer(asked, &basis, moment, &at_peak, &at_end), 0);
-    let cut = profile.processes.iter().filter(|process| !process.ended).count();
+    let cut = profile.processes.iter().filter(|process| process.end == End::Cut).count();
     if cut > 0 {
         let text = match (cut, profile.processes.len()) {
             (_, 1) => "The capture ends without the program's exit: it was killed, or still runs.".to_owned(),

@@ -51,6 +51,31 @@ fn summary_of_two_processes() {
     insta::assert_snapshot!(shown(&mut two(), &query(View::Summary)));
 }
 
+/// The shop, whose capture somebody stopped.
+fn stopped() -> Profile {
+    let mut ticks = shop::ticks();
+    let last = ticks.last_mut().unwrap();
+    (last.last, last.stopped) = (false, true);
+    profile(&[(shop::header(), ticks)])
+}
+
+#[test]
+fn a_capture_that_was_stopped_says_nothing_of_an_exit() {
+    for view in VIEWS {
+        let text = shown(&mut stopped(), &query(view));
+        assert!(!text.contains("exit") && !text.contains("killed"), "{text}");
+    }
+    let of = |query: Query| shown(&mut stopped(), &query);
+    let summary = of(query(View::Summary));
+    assert!(
+        summary.contains(", 76 MiB at the stop;") && summary.contains("Still live at the stop  76 MiB"),
+        "{summary}"
+    );
+    assert!(of(query(View::Timeline)).contains("the stop\n"));
+    let leaks = of(Query { from: Some("after warm-up".into()), ..query(View::Leaks) });
+    assert!(leaks.contains("from mark “after warm-up” to the stop"), "{leaks}");
+}
+
 #[test]
 fn summary_at_a_moment() {
     let at = |at: &str| shown(&mut one(), &Query { at: Some(at.into()), ..query(View::Summary) });
