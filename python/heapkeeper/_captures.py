@@ -34,7 +34,7 @@ def run(command, help_text, options, arguments, verb):
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     if "-h" in arguments or "--help" in arguments:
-        print(help_text, end="")
+        print(help_text, end="", file=cli.output())
         return 0
     try:
         return verb(options.parse_intermixed_args(arguments))
@@ -88,19 +88,20 @@ def moment_and_measure(at, temporary):
 def write(command, content, output=None, captures=()):
     """Write to a file, or to standard output where `output` is None or `-`; never over one of the captures.
 
-    Returns an exit status.
+    Returns an exit status. Raises OSError where it is standard output that cannot be written.
     """
+    if output in (None, "-"):
+        stream = cli.output().buffer
+        stream.write(content)
+        stream.flush()
+        return 0
     try:
-        if output in (None, "-"):
-            sys.stdout.buffer.write(content)
-            sys.stdout.buffer.flush()
-            return 0
         if any(os.path.exists(output) and os.path.samefile(output, name) for name in captures if name != "-"):
             raise Usage(f"{_shown(output)} is a capture, which would be lost")
         with open(output, "wb") as file:
             file.write(content)
     except (OSError, ValueError) as error:
-        complain(command, output or "standard output", getattr(error, "strerror", None) or str(error))
+        complain(command, output, getattr(error, "strerror", None) or str(error))
         return 1
     return 0
 

@@ -9,6 +9,7 @@ import signal
 import socket
 import struct
 
+from heapkeeper import cli
 from heapkeeper._captures import Options, Usage, complain, run, write
 
 _COMMAND = "heapkeeper control"
@@ -90,7 +91,8 @@ def _control(options):
         if len(content) != answer["bytes"]:
             return _fail(options, "it went away in the middle of its answer")
         return write(_COMMAND, content, options.output)
-    print(answer["capture"] if options.what != "status" else json.dumps(answer, indent=2))
+    text = answer["capture"] if options.what != "status" else json.dumps(answer, indent=2)
+    print(text, file=cli.output())
     return 0
 
 

@@ -76,7 +76,7 @@ def main(arguments):
     except SettingsError as error:
         return cli.usage_error(_COMMAND, str(error), "heapkeeper run --help")
     if target is None:
-        print(_HELP, end="")
+        print(_HELP, end="", file=cli.output())
         return 0
     problem = _site_problem()
     if problem is not None:

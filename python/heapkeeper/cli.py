@@ -4,6 +4,8 @@ Every program started by `heapkeeper run` waits for this module, so options are 
 cost 6 ms of the 25 that start-up may take, and its idea of "the rest belongs to the program" differs from python's.
 """
 
+import errno
+import os
 import sys
 
 _HELP = """\
@@ -40,46 +42,84 @@ examples:
 
 def main():
     """Entry point of the console script and of `python -m heapkeeper`. Ends the process, or becomes the program."""
-    arguments = sys.argv[1:]
-    if not arguments:
-        sys.exit(usage_error("heapkeeper", "no verb given", "heapkeeper run SCRIPT"))
-    verb = arguments[0]
+    verb, *arguments = sys.argv[1:] or [""]
+    try:
+        status = _follow(verb, arguments)
+        if sys.__stdout__ is not None and not sys.__stdout__.closed:
+            # Here an error can still be told; when the interpreter does it, it is a traceback.
+            sys.__stdout__.flush()
+    except OSError as error:
+        if error.filename is not None:  # Not of standard output.
+            raise
+        status = _unwritten(verb, error)
+    sys.exit(status)
+
+
+def _follow(verb, arguments):
+    """Run a verb. Returns an exit status; OSError says that standard output cannot be written."""
+    if not verb:
+        return usage_error("heapkeeper", "no verb given", "heapkeeper run SCRIPT")
     if verb == "run":
         from heapkeeper import _run
 
-        sys.exit(_run.main(arguments[1:]))
+        return _run.main(arguments)
     if verb in ("report", "lines"):
         from heapkeeper import _report
 
-        sys.exit(_report.main(verb, arguments[1:]))
+        return _report.main(verb, arguments)
     if verb == "diff":
         from heapkeeper import _diff
 
-        sys.exit(_diff.main(arguments[1:]))
+        return _diff.main(arguments)
     if verb == "export":
         from heapkeeper import _export
 
-        sys.exit(_export.main(arguments[1:]))
+        return _export.main(arguments)
     if verb == "leak":
         from heapkeeper import _leak
 
-        sys.exit(_leak.main(arguments[1:]))
+        return _leak.main(arguments)
     if verb == "control":
         from heapkeeper import _control
 
-        sys.exit(_control.main(arguments[1:]))
+        return _control.main(arguments)
     if verb in ("-h", "--help"):
-        print(_HELP, end="")
-    elif verb == "--version":
+        print(_HELP, end="", file=output())
+        return 0
+    if verb == "--version":
         import platform
 
         from heapkeeper import __version__
 
-        print(f"heapkeeper {__version__} ({platform.python_implementation()} {platform.python_version()})")
-    elif verb.startswith("-"):
-        sys.exit(usage_error("heapkeeper", f"unknown option {verb}", "heapkeeper --help"))
-    else:
-        sys.exit(usage_error("heapkeeper", f"unknown verb {verb!r}", f"heapkeeper run {verb}"))
+        text = f"heapkeeper {__version__} ({platform.python_implementation()} {platform.python_version()})"
+        print(text, file=output())
+        return 0
+    if verb.startswith("-"):
+        return usage_error("heapkeeper", f"unknown option {verb}", "heapkeeper --help")
+    return usage_error("heapkeeper", f"unknown verb {verb!r}", f"heapkeeper run {verb}")
+
+
+def output():
+    """Standard output. Raises OSError where the process was started without one."""
+    if sys.stdout is None:
+        raise OSError(errno.EBADF, "it is closed")
+    return sys.stdout
+
+
+def _unwritten(verb, error):
+    """Standard output cannot be written. Returns an exit status; a reader that has gone away ends the process."""
+    if sys.__stdout__ is not None:
+        # What is in its buffer would be tried once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())
+    if isinstance(error, BrokenPipeError):
+        import signal
+
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGPIPE)
+    command = "heapkeeper" if verb.startswith("-") else f"heapkeeper {verb}"
+    print(f"{command}: standard output: {error.strerror or error}", file=sys.stderr)
+    # `leak` says with a 1 that something grows.
+    return 2 if verb == "leak" else 1
 
 
 def usage_error(command, message, instead):
