@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import signal
+import stat
 import sys
 
 from heapkeeper import cli
@@ -85,10 +86,10 @@ def moment_and_measure(at, temporary):
     return {"at": [default if at is None else at], "measure": "temporary" if temporary else "live"}
 
 
-def write(command, content, output=None, captures=()):
+def write(command, content, output=None, captures=(), opener=None):
     """Write to a file, or to standard output where `output` is None or `-`; never over one of the captures.
 
-    Returns an exit status. Raises OSError where it is standard output that cannot be written.
+    opener: as `open` takes it. Returns an exit status. Raises OSError where it is standard output that cannot be written.
     """
     if output in (None, "-"):
         stream = cli.output().buffer
@@ -98,12 +99,20 @@ def write(command, content, output=None, captures=()):
     try:
         if any(os.path.exists(output) and os.path.samefile(output, name) for name in captures if name != "-"):
             raise Usage(f"{_shown(output)} is a capture, which would be lost")
-        with open(output, "wb") as file:
+        with open(output, "wb", opener=opener) as file:
             file.write(content)
     except (OSError, ValueError) as error:
         complain(command, output, getattr(error, "strerror", None) or str(error))
         return 1
     return 0
+
+
+def private(path, flags):
+    """Open a file that its owner alone may read, as every capture is. For `open`."""
+    descriptor = os.open(path, flags, 0o600)
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):  # It may be a device.
+        os.fchmod(descriptor, 0o600)  # It may have been there.
+    return descriptor
 
 
 def complain_all(command, files, answer):

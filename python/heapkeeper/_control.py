@@ -10,7 +10,7 @@ import socket
 import struct
 
 from heapkeeper import cli
-from heapkeeper._captures import Options, Usage, complain, run, write
+from heapkeeper._captures import Options, Usage, complain, private, run, write
 
 _COMMAND = "heapkeeper control"
 
@@ -90,7 +90,7 @@ def _control(options):
     if content is not None:
         if len(content) != answer["bytes"]:
             return _fail(options, "it went away in the middle of its answer")
-        return write(_COMMAND, content, options.output)
+        return write(_COMMAND, content, options.output, opener=private)
     text = answer["capture"] if options.what != "status" else json.dumps(answer, indent=2)
     print(text, file=cli.output())
     return 0

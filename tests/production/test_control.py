@@ -131,7 +131,10 @@ def test_fetch(driver, service, control):
     assert "exists" in control(process.pid, "fetch", "-o", "short.hk", status=2)
     control(process.pid, "start", "long.hk")
     control(process.pid, "mark", "now")
+    os.chmod(driver.folder / "short.hk", 0o644)
     control(process.pid, "fetch", "-f", "-o", "short.hk")
+    # As every capture, also where one of another mode was there.
+    assert (driver.folder / "short.hk").stat().st_mode & 0o777 == 0o600
     outcome = driver.call([COMMAND, "report", "--timeline", "short.hk"])
     assert (outcome.status, outcome.stderr) == (0, "") and "now" in outcome.stdout
     # It goes on.
