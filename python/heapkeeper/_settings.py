@@ -6,7 +6,7 @@
                | "max-heap=" SIZE                   hard limit, 8M at least, default none
                | "allocator=" ("heapkeeper" | "cpython")
                | "gc=" ("heapkeeper" | "background" | "cpython" | "verify")   who does full collections, default heapkeeper
-               | "report" | "report=" PID           report at exit: in every process, or in that one
+               | "report" | "report=" PID           report at exit: in every process, or in that one; os._exit gives none
                | "json"                             the report as one JSON object
                | "seed=" N                          of the sampler, default random
                | "as-tracemalloc"                   `import tracemalloc` gives heapkeeper.tracemalloc
