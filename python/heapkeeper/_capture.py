@@ -13,21 +13,23 @@ from heapkeeper import _interpreter, _native
 # Whose settings this process and the children it forks follow.
 _settings = None
 
-# Its output. Absolute: the program may leave the folder, and fork then.
+# Its output, and where a capture goes that begins in the middle of a run. Absolute: the program may leave the folder, and
+# fork then. The second is not where the folder was gone from the start.
 _output = None
+_later_output = None
 
 _watches_forks = False
 
 
 def begin(settings):
     """Begin what the settings ask for: a capture, a watch over the heap, a socket. Returns what could not be, and why."""
-    global _settings, _output
+    global _settings, _output, _later_output
     _settings = settings
     _output = settings.output and os.path.abspath(settings.output)
     program = _interpreter.program()
     if settings.socket is not None or settings.at_heap is not None or settings.on_limit is not None:
-        # Relative to the folder of the start, as a daemon leaves it.
-        _native.capture_defaults(os.path.abspath(settings.output or _default(program)), program)
+        _later_output = _output or _default(program)
+        _native.capture_defaults(_later_output, program)
     end_at_exit()
     return _begin(program, has_capture=settings.output is not None, is_child=False)
 
@@ -48,7 +50,7 @@ def _begin(program, has_capture, is_child):
         if reason is not None:
             reasons.append(("no capture", reason))
     if _settings.at_heap is not None or _settings.on_limit is not None:
-        reason = _native.watch_start(_settings.at_heap or 0, _settings.on_limit is not None)
+        reason = _watch()
         if reason is not None:
             reasons.append(("no watch over the heap", reason))
     if _settings.socket is not None:
@@ -56,6 +58,13 @@ def _begin(program, has_capture, is_child):
         if reason is not None:
             reasons.append(("no socket", reason))
     return reasons
+
+
+def _watch():
+    """Watch over the heap. Returns why not, or None."""
+    if not os.path.isabs(_later_output):
+        return "its capture would go to the working directory, which is gone"
+    return _native.watch_start(_settings.at_heap or 0, _settings.on_limit is not None)
 
 
 def _end():
@@ -66,10 +75,14 @@ def _end():
 
 
 def _default(program):
-    """Where a capture goes that nobody gave a name: one that says whose it is."""
+    """Where a capture goes that nobody gave a name: one that says whose it is, in the folder of the start."""
     name = os.path.basename(program.removeprefix("-m ").rstrip("/")).removesuffix(".py").strip("-") or "python"
     name = "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in name)
-    return f"heapkeeper-{name}.%p.hk"
+    name = f"heapkeeper-{name}.%p.hk"
+    try:
+        return os.path.abspath(name)
+    except FileNotFoundError:
+        return name
 
 
 def _begin_in_child():

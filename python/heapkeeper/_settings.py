@@ -150,7 +150,10 @@ def _path(text, what):
         raise SettingsError(f"{text!r} cannot be {what}'s name: it is empty or holds a comma")
     import os
 
-    return os.path.abspath(text)
+    try:
+        return os.path.abspath(text)
+    except FileNotFoundError:
+        raise SettingsError(f"{text!r} cannot be {what}'s name: it is relative to a folder that is gone") from None
 
 
 def seed(text):

@@ -5,6 +5,7 @@ import resource
 import signal
 
 import pytest
+from processes import COMMAND
 
 HOG = """
 import sys, time
@@ -198,3 +199,29 @@ def test_usage_errors(driver, options, says):
     outcome = driver.run(*options, "-c", "print('must not run')")
     assert (outcome.status, outcome.stdout) == (2, "")
     assert says in outcome.stderr and outcome.stderr.count("\n") == 1
+
+
+@pytest.fixture
+def in_a_folder_that_is_gone(driver):
+    """The outcome of a command whose working directory has been removed."""
+    (driver.folder / "gone").mkdir()
+    hop = ["bash", "-c", 'cd gone && rmdir ../gone && exec "$@"', "bash"]
+    return lambda *command: driver.call([*hop, COMMAND, "run", "-q", *command])
+
+
+@pytest.mark.parametrize("option", [["--on-limit", "capture"], ["--at-heap", "10M"]], ids=lambda option: option[0])
+def test_no_folder_for_a_capture(driver, in_a_folder_that_is_gone, option):
+    """It is said at once, and the program runs, with its limit and its socket."""
+    code = "import heapkeeper, os; print(heapkeeper.status()['heap']['limit_bytes'], os.path.exists(os.sys.argv[1]))"
+    socket = str(driver.folder / "s.sock")
+    outcome = in_a_folder_that_is_gone("--max-heap", "20M", *option, "--socket", socket, "-c", code, socket)
+    assert (outcome.status, outcome.stdout) == (0, f"{20 << 20} True\n")
+    assert outcome.stderr == (
+        "heapkeeper: no watch over the heap: its capture would go to the working directory, which is gone\n"
+    )
+
+
+def test_a_relative_name_in_a_folder_that_is_gone(in_a_folder_that_is_gone):
+    outcome = in_a_folder_that_is_gone("-o", "run.hk", "-c", "print('must not run')")
+    assert (outcome.status, outcome.stdout) == (2, "")
+    assert outcome.stderr.count("\n") == 1 and "relative to a folder that is gone" in outcome.stderr
