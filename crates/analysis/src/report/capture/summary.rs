@@ -110,24 +110,15 @@ fn figures(asked: &Asked<'_>, basis: &ProfileStatus, moment: Option<Moment>) -> 
     } else {
         (sum(&|process| process.peak_bytes), sum(&|process| process.last().live_bytes))
     };
-    let line = match (moment, profile.processes.as_slice()) {
-        (Some(moment @ (Moment::End | Moment::Seconds(_))), _) => {
-            let line = Line::new().strong(bytes(peak_bytes)).plain(format!(" live {}", when(moment, asked.end())));
-            if moment == Moment::End {
-                line
-            } else {
-                line.plain(", ").strong(bytes(live_bytes)).plain(format!(" at {}", asked.end()))
-            }
+    let line = match moment {
+        Some(moment @ (Moment::End | Moment::Seconds(_))) => {
+            Line::new().strong(bytes(peak_bytes)).plain(format!(" live {}", when(moment, asked.end())))
         }
-        (_, [only]) => {
-            let at = seconds(only.peak_at_ms as f64 / 1000.0);
-            let line = Line::new().plain("Peak ").strong(bytes(peak_bytes)).plain(format!(" live at {at}, "));
-            line.strong(bytes(live_bytes)).plain(format!(" at {}", asked.end()))
-        }
-        _ => {
-            let line = Line::new().plain("Peak ").strong(bytes(peak_bytes)).plain(" live, each process at its own, ");
-            line.strong(bytes(live_bytes)).plain(format!(" at {}", asked.end()))
-        }
+        None | Some(Moment::Peak) => peak(asked, peak_bytes),
+    };
+    let line = match moment {
+        Some(Moment::End) => line,
+        _ => line.plain(", ").strong(bytes(live_bytes)).plain(format!(" at {}", asked.end())),
     };
     // Of several processes the sum at one moment, as far as ticks know it, not the sum of what each had at most.
     let rss = match profile.processes.as_slice() {
@@ -139,6 +130,22 @@ fn figures(asked: &Asked<'_>, basis: &ProfileStatus, moment: Option<Moment>) -> 
         .plain("; ")
         .strong(bytes(sum(&|process| process.last().outside_bytes)))
         .plain(" outside our heap.")
+}
+
+/// `Peak 412 MiB live at 8.1 s`. What one thread held at the peak of all is not its own: `40 MiB live at the peak of all at 8.1 s`.
+fn peak(asked: &Asked<'_>, peak_bytes: u64) -> Line {
+    let size = bytes(peak_bytes);
+    match (asked.profile.processes.as_slice(), asked.thread) {
+        ([only], thread) => {
+            let at = seconds(only.peak_at_ms as f64 / 1000.0);
+            match thread {
+                None => Line::new().plain("Peak ").strong(size).plain(format!(" live at {at}")),
+                Some(_) => Line::new().strong(size).plain(format!(" live at the peak of all at {at}")),
+            }
+        }
+        (_, None) => Line::new().plain("Peak ").strong(size).plain(" live, each process at its own"),
+        (_, Some(_)) => Line::new().strong(size).plain(" live at the peak of each process"),
+    }
 }
 
 /// The answer in one line, or why there is none.

@@ -159,6 +159,7 @@ fn lines_with_sources() {
 #[test]
 fn of_one_thread() {
     let text = shown(&mut one(), &Query { thread: Some("worker-1".into()), ..query(View::Summary) });
+    assert!(text.contains("\n40 MiB live at the peak of all at 8.0 s, 60 MiB at exit; RSS"), "{text}");
     assert!(text.contains("Nearly all of the peak came from cache.py:9"), "{text}");
     assert!(!text.contains("load_rows"), "{text}");
 }
