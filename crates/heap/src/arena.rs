@@ -43,12 +43,14 @@ pub(crate) struct Arena {
     pub kind: ArenaKind,
     /// A free run: true if any of its arenas may be dirty. Runs are dirty or clean as a whole.
     pub dirty_run: bool,
-    /// May be read and written (stays so until the range goes).
+    /// May be read and written.
     pub writable: bool,
     /// Huge pages were asked for.
     pub huge: bool,
     /// A span of arenas holds a marked block.
     pub marked: bool,
+    /// Its addresses went back to the system as well. Only arenas of clean runs, which are not writable then.
+    pub unmapped: bool,
 }
 
 const _: () = assert!(size_of::<Arena>() == 64);

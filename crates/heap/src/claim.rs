@@ -11,7 +11,7 @@
 //!
 //! [`Claim`] is one such stretch, [`Claims`] are those of a range: its arenas and the tables beside them, which grow together.
 //!
-//! Invariants: `[start, start + mapped_bytes)` is mapped; `mapped_bytes <= bytes`; all tables have entries for the arenas that
+//! Invariants: `[start, start + mapped_bytes)` is mapped, but for free arenas that are marked as unmapped; `mapped_bytes <= bytes`; all tables have entries for the arenas that
 //! are mapped. Called under the range's lock.
 
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -219,7 +219,12 @@ impl Claims {
             .all(|(claim, bytes)| work(claim, &|arenas| (arenas * bytes).next_multiple_of(page_bytes)))
     }
 
-    /// Arenas that are mapped.
+    /// Whether addresses that are given back in between can be had again: where the kernel puts nothing by itself.
+    pub(crate) fn keep_their_place(&self) -> bool {
+        !self.arenas.is_whole
+    }
+
+    /// Arenas that are mapped, but for free ones whose addresses were given back.
     pub(crate) fn mapped_arenas(&self) -> usize {
         self.arenas.mapped_bytes() >> ARENA_SHIFT
     }

@@ -82,14 +82,14 @@ pub(crate) fn random() -> u64 {
     }
 }
 
-/// Give a reservation back.
+/// Give a reservation back, or a part. False, and nothing done, if the kernel refuses: it would have too many mappings then.
 ///
 /// # Safety
 /// `[start, start + bytes)` was reserved here and nothing refers to it any more.
-pub(crate) unsafe fn release(start: *mut u8, bytes: usize) {
+pub(crate) unsafe fn release(start: *mut u8, bytes: usize) -> bool {
     let _errno = KeepErrno::new();
     // SAFETY: the caller owns the mapping.
-    unsafe { libc::munmap(start.cast(), bytes) };
+    unsafe { libc::munmap(start.cast(), bytes) == 0 }
 }
 
 /// Make reserved address space readable and writable.
@@ -169,18 +169,31 @@ pub(crate) unsafe fn move_memory(from: *mut u8, to: *mut u8, bytes: usize) -> bo
     moved != libc::MAP_FAILED
 }
 
+/// Whether there is a limit on what this process maps: `ulimit -v`, `ulimit -d`.
+pub(crate) fn is_limited() -> bool {
+    address_space_limit().is_some() || data_limit().is_some()
+}
+
 /// Bytes of address space that this process may still map, if its limit (`ulimit -v`) is finite.
 pub(crate) fn address_space_left() -> Option<usize> {
-    // SAFETY: getrlimit writes the structure it is given.
-    let limit = finite(|limit| unsafe { libc::getrlimit(libc::RLIMIT_AS, limit) })?;
+    let limit = address_space_limit()?;
     Some(limit.saturating_sub(statm_bytes(0).unwrap_or(0)))
 }
 
 /// Bytes of private writable memory that this process may still map, if that limit (`ulimit -d`) is finite.
 pub(crate) fn data_left() -> Option<usize> {
-    // SAFETY: getrlimit writes the structure it is given.
-    let limit = finite(|limit| unsafe { libc::getrlimit(libc::RLIMIT_DATA, limit) })?;
+    let limit = data_limit()?;
     Some(limit.saturating_sub(statm_bytes(5).unwrap_or(0)))
+}
+
+fn address_space_limit() -> Option<usize> {
+    // SAFETY: getrlimit writes the structure it is given.
+    finite(|limit| unsafe { libc::getrlimit(libc::RLIMIT_AS, limit) })
+}
+
+fn data_limit() -> Option<usize> {
+    // SAFETY: getrlimit writes the structure it is given.
+    finite(|limit| unsafe { libc::getrlimit(libc::RLIMIT_DATA, limit) })
 }
 
 /// The soft limit that `read` finds, if there is one.

@@ -144,7 +144,7 @@ pub(crate) struct State {
     pub policy: Policy,
     heaps: [u64; MAX_HEAPS / 64],
     handler: Option<LimitHandler>,
-    claims: Claims,
+    pub claims: Claims,
 }
 
 // SAFETY: the tables of free arenas and `state` change under `lock` only; descriptors of owned arenas and their slots
@@ -155,9 +155,9 @@ unsafe impl Send for Range {}
 
 impl Range {
     /// Claim up to `max_bytes` of address space for arenas (1 TiB is a good choice: it costs nothing until used), less where
-    /// the system refuses: halved until it agrees, at most half of what `ulimit -v` leaves, at most what `ulimit -d` leaves,
-    /// and at most 32 TiB. No more of it is mapped than is used, in steps of 64 MiB, wherever the kernel lets us keep our
-    /// place.
+    /// the system refuses: halved until it agrees, at most fifteen sixteenths of what `ulimit -v` leaves, at most what
+    /// `ulimit -d` leaves, and at most 32 TiB. No more of it is mapped than is used, in steps of 64 MiB, wherever the kernel
+    /// lets us keep our place; elsewhere all of it, so that it is at most half of what `ulimit -v` leaves.
     ///
     /// The range lives until [`Range::release`].
     ///
@@ -165,9 +165,8 @@ impl Range {
     /// [`ReserveError::NoAddressSpace`] if not even 16 MiB can be had.
     pub fn reserve(max_bytes: usize) -> Result<&'static Range, ReserveError> {
         let mut bytes = max_bytes.clamp(MIN_RESERVE_BYTES, MAX_RESERVE_BYTES);
-        if let Some(left) = os::address_space_left() {
-            bytes = bytes.min(left / 2);
-        }
+        let left = os::address_space_left().unwrap_or(usize::MAX);
+        bytes = bytes.min(left / 16 * 15);
         // More could never be written to; and the tables count as data as well, a 500th of the range.
         if let Some(left) = os::data_left() {
             bytes = bytes.min(left);
@@ -175,7 +174,11 @@ impl Range {
         bytes &= !(ARENA_BYTES - 1);
         while bytes >= MIN_RESERVE_BYTES {
             if let Some(range) = Range::reserve_exactly(bytes) {
-                return Ok(range);
+                if bytes <= left / 2 || range.with_state(|state| state.claims.keep_their_place()) {
+                    return Ok(range);
+                }
+                // SAFETY: nobody knows of it yet.
+                unsafe { range.release() };
             }
             bytes = (bytes / 2) & !(ARENA_BYTES - 1);
         }
@@ -320,7 +323,11 @@ impl Range {
 
     /// Give all memory of free arenas back to the OS, at once. Returns the bytes given back.
     pub fn trim(&self) -> usize {
-        self.with_state(|state| self.purge(state, 0))
+        self.with_state(|state| {
+            let given_back = self.purge(state, 0);
+            self.unmap_clean_runs(state);
+            given_back
+        })
     }
 
     /// Before a fork: take the lock, so that the child finds the tables whole.

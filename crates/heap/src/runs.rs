@@ -9,7 +9,7 @@
 use core::sync::atomic::Ordering::Relaxed;
 
 use crate::arena::{ALL_SLOTS, ArenaKind, NO_ARENA, slot_mask};
-use crate::os;
+use crate::os::{self, Access};
 use crate::range::{Range, State};
 use crate::size::{ARENA_BYTES, SLOT_BYTES, SLOTS_PER_ARENA};
 
@@ -296,7 +296,7 @@ impl Range {
         }
         // SAFETY: what they hold is garbage.
         unsafe {
-            if count >= RENEW_FROM_ARENAS && self.renew_arenas(first, count) {
+            if self.unmap_arenas(state, first, count) || count >= RENEW_FROM_ARENAS && self.renew_arenas(first, count) {
                 return;
             }
             os::decommit(self.arena_start(first), count * ARENA_BYTES);
@@ -304,6 +304,66 @@ impl Range {
                 (*self.arena(index)).dirty = 0;
             }
         }
+    }
+
+    /// Where the process may map so much and no more, give the addresses of free arenas back too: its threads and its other
+    /// mappings need them as well. False, and nothing done, where that need not or cannot be.
+    ///
+    /// # Safety
+    /// The arenas are under the lock or the caller's, and hold nothing that is needed.
+    unsafe fn unmap_arenas(&self, state: &State, first: usize, count: usize) -> bool {
+        if !state.claims.keep_their_place() || !os::is_limited() {
+            return false;
+        }
+        // SAFETY: as above.
+        unsafe {
+            if !os::release(self.arena_start(first), count * ARENA_BYTES) {
+                return false;
+            }
+            for index in first..first + count {
+                let arena = &mut *self.arena(index);
+                (arena.dirty, arena.huge, arena.writable, arena.unmapped) = (0, false, false, true);
+            }
+        }
+        true
+    }
+
+    /// Give the addresses of all clean runs back, where they count.
+    pub(crate) fn unmap_clean_runs(&self, state: &State) {
+        for head in state.runs.clean {
+            let mut at = head;
+            while at != NO_ARENA {
+                let first = at as usize;
+                // SAFETY: a listed run's first arena carries its length and links; all of it is free.
+                unsafe {
+                    let run = (*self.arena(first)).run as usize;
+                    at = (*self.arena(first)).next;
+                    for index in first..first + run {
+                        if !(*self.arena(index)).unmapped && !self.unmap_arenas(state, index, 1) {
+                            return;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// See to it that arenas `[first, end)`, which are under the lock or the caller's, have addresses.
+    fn map_arenas(&self, first: usize, end: usize) -> bool {
+        for index in first..end {
+            // SAFETY: as above; the addresses are in this range's claim.
+            unsafe {
+                let arena = &mut *self.arena(index);
+                if arena.unmapped {
+                    if os::reserve_at(self.arena_start(index), ARENA_BYTES, Access::None).is_none() {
+                        return false;
+                    }
+                    arena.unmapped = false;
+                    os::advise_huge(self.arena_start(index), ARENA_BYTES, false);
+                }
+            }
+        }
+        true
     }
 
     /// Put arenas back to how the reservation left them: clean, not writable, without advice. False if the kernel refuses.
@@ -380,7 +440,9 @@ impl Range {
                 while end < first + count && !(*self.arena(end)).writable {
                     end += 1;
                 }
-                if !os::make_writable(self.arena_start(index), (end - index) * ARENA_BYTES) {
+                if !self.map_arenas(index, end)
+                    || !os::make_writable(self.arena_start(index), (end - index) * ARENA_BYTES)
+                {
                     return false;
                 }
                 while index < end {

@@ -42,6 +42,21 @@ proptest! {
     }
 }
 
+/// The other tests again, with a third of the programs, in a process whose address space is limited: there free arenas lose
+/// their addresses, and get them back.
+#[test]
+fn under_a_limit_programs_agree_as_well() {
+    let output = std::process::Command::new("sh")
+        .args(["-c", "ulimit -v 70000000000 && exec \"$0\" \"$@\""])
+        .arg(std::env::current_exe().unwrap())
+        .args(["agree_with", "--test-threads=2"])
+        .env("HEAPKEEPER_PROGRAMS", (programs() / 3).to_string())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && text.contains("3 passed"), "{text}");
+}
+
 /// Heaps of several threads in one range, and a thread that looks addresses up meanwhile.
 #[test]
 fn threads_with_heaps_in_one_range_agree_with_their_models() {

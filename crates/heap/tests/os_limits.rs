@@ -35,7 +35,7 @@ fn maps(bytes: usize) -> bool {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
     // SAFETY: an anonymous mapping of its own, which goes at once.
     unsafe {
-        let mapping = libc::mmap(std::ptr::null_mut(), bytes, libc::PROT_NONE, flags, -1, 0);
+        let mapping = libc::mmap(std::ptr::null_mut(), bytes, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0);
         mapping != libc::MAP_FAILED && libc::munmap(mapping, bytes) == 0
     }
 }
@@ -108,6 +108,62 @@ fn a_range_maps_what_it_uses() {
         assert_eq!((small, large, room), (true, false, true));
         range.check().unwrap();
     });
+}
+
+/// Threads and mappings of the program need addresses as well: once those that the heap had used stayed its own.
+#[test]
+fn under_a_limit_addresses_go_back() {
+    in_child("under_a_limit_addresses_go_back", || {
+        for resource in [libc::RLIMIT_AS, libc::RLIMIT_DATA] {
+            let range = Range::reserve(1 << 40).unwrap();
+            let mut heap = Heap::new(range).unwrap();
+            let field = if resource == libc::RLIMIT_AS { "VmSize:" } else { "VmData:" };
+            let limit = proc_bytes("/proc/self/status", field) + 300 * MIB;
+            let mut blocks = Vec::with_capacity(10_000);
+            let mut rounds = [(0, false); 3];
+            under!(resource, limit, {
+                for round in &mut rounds {
+                    fill(&mut heap, &mut blocks);
+                    let filled = blocks.len();
+                    // SAFETY: live blocks.
+                    blocks.drain(..).for_each(|block| assert!(unsafe { heap.free(block) }));
+                    *round = (filled, maps(200 * MIB));
+                }
+            });
+            assert!(rounds.iter().all(|(filled, room)| *filled > 3000 && *room), "{rounds:?}");
+            heap.check().unwrap();
+            range.check().unwrap();
+            // What was given back before there was a limit goes at the next trim.
+            fill_without_limit(&mut heap);
+            let limit = proc_bytes("/proc/self/status", field) + 10 * MIB;
+            let (trimmed, room) = under!(resource, limit, (heap.trim(), maps(150 * MIB)));
+            assert!(trimmed > 0 && room);
+            range.check().unwrap();
+        }
+    });
+}
+
+/// Allocate zeroed blocks until there is no more, and write to them.
+fn fill(heap: &mut Heap, blocks: &mut Vec<*mut u8>) {
+    loop {
+        let block = heap.alloc_zeroed(50_000);
+        if block.is_null() {
+            return;
+        }
+        // SAFETY: a live block of this length.
+        unsafe {
+            assert!(std::slice::from_raw_parts(block, 50_000).iter().all(|b| *b == 0));
+            block.write_bytes(1, 50_000);
+        }
+        blocks.push(block);
+    }
+}
+
+/// Use 200 MiB, and free them.
+fn fill_without_limit(heap: &mut Heap) {
+    let blocks = (0..4000).map(|_| heap.alloc(50_000)).collect::<Vec<_>>();
+    // SAFETY: live blocks.
+    blocks.into_iter().for_each(|block| assert!(unsafe { heap.free(block) }));
 }
 
 /// Whoever maps memory in our way keeps it: no address of theirs is taken for ours, and the heap makes do.

@@ -485,10 +485,18 @@ fn is_zero(block: *mut u8, bytes: usize) -> bool {
 /// Of the first `bytes` bytes of the range, those that are in memory, whatever our books say.
 pub fn resident_bytes(range: &Range, bytes: usize) -> usize {
     const PAGE_BYTES: usize = 4096;
-    let mut pages = vec![0u8; bytes / PAGE_BYTES];
-    let start = std::ptr::without_provenance_mut(range.bounds().start);
-    // SAFETY: mincore writes a byte for each page of the range, which is mapped as a whole.
-    let result = unsafe { libc::mincore(start, bytes, pages.as_mut_ptr()) };
-    assert_eq!(result, 0, "mincore: {}", std::io::Error::last_os_error());
-    pages.iter().filter(|page| **page & 1 == 1).count() * PAGE_BYTES
+    let mut resident = 0;
+    for offset in (0..bytes).step_by(ARENA_BYTES) {
+        let length = ARENA_BYTES.min(bytes - offset);
+        let mut pages = vec![0u8; length / PAGE_BYTES];
+        let start = std::ptr::without_provenance_mut(range.bounds().start + offset);
+        // SAFETY: mincore writes a byte for each page of an arena.
+        if unsafe { libc::mincore(start, length, pages.as_mut_ptr()) } != 0 {
+            // Not mapped: a free arena of a process with limits.
+            assert_eq!(std::io::Error::last_os_error().raw_os_error(), Some(libc::ENOMEM));
+            continue;
+        }
+        resident += pages.iter().filter(|page| **page & 1 == 1).count() * PAGE_BYTES;
+    }
+    resident
 }
