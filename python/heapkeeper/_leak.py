@@ -65,7 +65,7 @@ def main(arguments):
     except (_Problem, NotInstalledError) as problem:
         print(f"{_COMMAND}: {problem}", file=sys.stderr)
         return 2
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         traceback.print_exc()
         print(f"{_COMMAND}: {options.target} raised {type(error).__name__}", file=sys.stderr)
         return 2
@@ -124,6 +124,8 @@ def _function(target):
             raise _Problem(str(error)) from None
     if not callable(found):
         raise _Problem(f"{target} is no function: {type(found).__name__}")
+    if inspect.isgeneratorfunction(found) or inspect.isasyncgenfunction(found):
+        raise _Problem(f"{target} is a generator function: nothing of it runs until somebody iterates over it")
     if inspect.iscoroutinefunction(found):
         # One loop for all calls, so that what a loop leaves behind is not the function's.
         loop = asyncio.new_event_loop()

@@ -107,7 +107,6 @@ def measure(function, times=DEFAULT_TIMES, warm_up=DEFAULT_WARM_UP, progress=Non
                     progress(warm_up + done)
                 for _ in range(call - done):
                     function()
-                gc.collect()
                 done = call
                 series.note(done)
         except KeyboardInterrupt:
@@ -133,9 +132,19 @@ class _Series:
         self._blocks = {}
         self._first = []
         self._last = []
+        self._taken = None
 
     def note(self, calls):
         """The state after so many calls."""
+        gc.collect()
+        self._read(calls)
+        # What that built and dropped is in CPython's free lists now, from where the function would take it unseen. A full
+        # collection empties them, but for the dict that it makes for its callbacks.
+        self._taken = None
+        gc.collect()
+        self._taken = {}
+
+    def _read(self, calls):
         from heapkeeper import _native
 
         # What is allocated in here is measured too, and known by where it comes from.

@@ -66,6 +66,18 @@ async def leaks_in_a_coroutine():
     kept.append(bytes(1000))
 
 
+def leaks_a_list():
+    kept.append([])
+
+
+def leaks_a_dict():
+    kept.append({})
+
+
+def leaks_a_tuple():
+    kept.append(("order", 17, next(numbers) % 100))
+
+
 class Shop:
     @staticmethod
     def leaks():
@@ -169,6 +181,14 @@ def fails():
     raise KeyError("no such order")
 
 
+def exits():
+    sys.exit(0)
+
+
+def yields():
+    yield
+
+
 def takes_long():
     import time
 
@@ -198,6 +218,9 @@ def answer(outcome):
 
 BYTES = sys.getsizeof(b"")
 
+# What the list that keeps them grows by.
+POINTER = 8
+
 
 @pytest.mark.parametrize(
     ("function", "bytes_per_call", "innermost"),
@@ -210,6 +233,9 @@ BYTES = sys.getsizeof(b"")
         ("leaks_when_collected", 700 + BYTES, "__del__"),
         ("leaks_after_a_cache_has_filled", 1000 + BYTES, "leaks_after_a_cache_has_filled"),
         ("leaks_in_a_coroutine", 1000 + BYTES, "leaks_in_a_coroutine"),
+        ("leaks_a_list", sys.getsizeof([]) + POINTER, "leaks_a_list"),
+        ("leaks_a_dict", sys.getsizeof({}) + POINTER, "leaks_a_dict"),
+        ("leaks_a_tuple", sys.getsizeof((1, 2, 3)) + POINTER, "leaks_a_tuple"),
         ("Shop.leaks", 1000 + BYTES, "leaks"),
     ],
 )
@@ -303,13 +329,15 @@ def test_usage_errors_are_one_line(leak, arguments, says):
         ("shop.py:nothing", "shop.py has no nothing"),
         ("shop:number", "shop:number is no function: int"),
         ("shop:fails", "shop:fails raised KeyError"),
+        ("shop:exits", "shop:exits raised SystemExit"),
+        ("shop:yields", "shop:yields is a generator function: nothing of it runs until somebody iterates over it"),
     ],
 )
 def test_what_cannot_be_measured(leak, target, says):
     outcome = leak(target)
     assert (outcome.status, outcome.stdout) == (2, "")
     assert says in outcome.stderr.splitlines()[-1]
-    assert ("Traceback" in outcome.stderr) == (target == "shop:fails")
+    assert ("Traceback" in outcome.stderr) == (target in ("shop:fails", "shop:exits"))
 
 
 def test_help(leak):
