@@ -145,8 +145,10 @@ def _make_room(settings, force):
     if os.path.lexists(path):
         if not force:
             raise SettingsError(f"-o: {path} exists; -f overwrites it")
+        from heapkeeper import _files
+
         try:
-            os.unlink(path)
+            _files.make_room(path)
         except OSError as error:
             raise SettingsError(f"-o: {path}: {error.strerror}") from None
 

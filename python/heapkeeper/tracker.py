@@ -123,7 +123,7 @@ class Tracker:
         self._begun = False
 
     def _begin_capture(self):
-        from heapkeeper import CaptureError, _capture, _interpreter
+        from heapkeeper import CaptureError, _capture, _files, _interpreter
 
         path = self._path.replace("%p", str(os.getpid()))
         written = self._native.capture_path()
@@ -131,9 +131,7 @@ class Tracker:
             raise CaptureError(f"a capture is being written already, to {written}")
         if self._overwrite:
             try:
-                os.unlink(path)
-            except FileNotFoundError:
-                pass
+                _files.make_room(path)
             except OSError as error:
                 raise CaptureError(f"{path}: {error.strerror}") from None
         _capture.end_at_exit()

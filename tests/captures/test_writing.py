@@ -122,6 +122,22 @@ def test_a_file_that_exists(driver):
     assert recorded.read(driver.folder / "run.hk").ended
 
 
+def test_what_is_no_file_is_not_overwritten(driver):
+    """A device or a pipe stays, even for root; of a link, what it leads to."""
+    driver.write("program.py", HOLD)
+    pipe, link, target = (driver.folder / name for name in ("pipe.hk", "link.hk", "target.hk"))
+    os.mkfifo(pipe)
+    target.write_text("mine")
+    link.symlink_to(target)
+    options = ["-q", "--profile", "exact", "-f", "-o"]
+    outcome = driver.run(*options, "pipe.hk", "program.py")
+    assert (outcome.status, outcome.stdout) == (2, "")
+    assert outcome.stderr.startswith(f"heapkeeper run: -o: {pipe}: is no regular file; try: ")
+    assert pipe.is_fifo()
+    assert driver.run(*options, "link.hk", "program.py").status == 0
+    assert recorded.read(link).ended and target.read_text() == "mine"
+
+
 def test_a_folder_that_takes_no_files(driver):
     """Not even root's: /proc has none to give."""
     driver.write("program.py", HOLD)

@@ -140,9 +140,10 @@ def test_files(inside, driver):
     code = """
 import os, pathlib
 open("taken.hk", "w").write("mine")
-for path in ("taken.hk", "absent/x.hk"):
+os.mkfifo("pipe.hk")
+for path, overwrite in (("taken.hk", False), ("absent/x.hk", False), ("pipe.hk", True)):
     try:
-        with Tracker(path):
+        with Tracker(path, overwrite=overwrite):
             print("written")
     except CaptureError as error:
         print(error)
@@ -154,11 +155,12 @@ with Tracker(pathlib.Path("of-%p.hk")):
 print(os.path.exists(f"../of-{os.getpid()}.hk"), os.path.getsize("../taken.hk") > 4)
 """
     lines = inside(code)
-    assert [line.rpartition(": ")[2] for line in lines[:2]] == [
+    assert [line.rpartition(": ")[2] for line in lines[:3]] == [
         "File exists (os error 17)",
         "No such file or directory (os error 2)",
+        "is no regular file",
     ]
-    assert lines[2:] == ["True True"]
+    assert lines[3:] == ["True True"]
 
 
 def test_exceptions_and_exits(inside, driver, report):
