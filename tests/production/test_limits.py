@@ -107,18 +107,19 @@ def test_without_the_option_nothing_is_written(driver, hog):
     assert [file.name for file in driver.folder.iterdir()] == ["app.py"]
 
 
-def test_address_space_of_the_process(driver, hog, captured):
-    """RLIMIT_AS: the system refuses, not we."""
+@pytest.mark.parametrize(("output", "file"), [("output=x.hk,", "x.hk"), ("", "heapkeeper-app.*.hk")])
+def test_address_space_of_the_process(driver, hog, captured, output, file):
+    """RLIMIT_AS: the system refuses, not we, and a capture that begins then needs memory as well."""
 
     def limited():
         resource.setrlimit(resource.RLIMIT_AS, (400 << 20, 400 << 20))
 
     outcome = driver.python(
-        hog, "0.002", env={"HEAPKEEPER": "on-limit=capture,output=x.hk,sample-bytes=64K"}, preexec_fn=limited
+        hog, "0.002", env={"HEAPKEEPER": f"on-limit=capture,{output}sample-bytes=64K"}, preexec_fn=limited
     )
     # 3.13 has no memory left to print the traceback with.
     assert outcome.status == 1 and "MemoryError" in outcome.stderr
-    assert says_where(captured("x.hk"))
+    assert says_where(captured(file))
 
 
 def test_heap_at_a_size(driver, hog, captured):

@@ -12,7 +12,7 @@
 //! heap holds an eighth more or less than when it was refused. So a program that runs into its limit again and again waits once.
 
 use std::ffi::c_void;
-use std::ptr;
+use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -25,6 +25,9 @@ use crate::{capture, collect, hosts, standard_error};
 
 /// How often the thread looks.
 const INTERVAL: Duration = Duration::from_millis(100);
+
+/// What a capture needs that begins where the system has no memory left: a thread's stack, and buffers.
+const ROOM_BYTES: usize = 16 << 20;
 
 /// How long a hook waits for the state to be written.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -62,7 +65,8 @@ pub fn start(at_heap_bytes: usize, on_limit: bool) -> Result<(), String> {
     if place.is_some() {
         return Ok(());
     }
-    let watcher = Watcher { at_heap_bytes, is_above: false, told_at_bytes: 0 };
+    let room = if on_limit { Room::take() } else { None };
+    let watcher = Watcher { at_heap_bytes, is_above: false, told_at_bytes: 0, room };
     let thread = std::thread::Builder::new().name("heapkeeper".to_owned());
     ENDS.store(false, SeqCst);
     let thread = capture::without_signals(|| thread.spawn(move || watcher.run())).map_err(|error| error.to_string())?;
@@ -156,6 +160,7 @@ struct Watcher {
     is_above: bool,
     /// Held bytes when the last refusal was told.
     told_at_bytes: usize,
+    room: Option<Room>,
 }
 
 impl Watcher {
@@ -178,6 +183,7 @@ impl Watcher {
         let by = STATE.load(SeqCst);
         if by == LIMIT || by == SYSTEM {
             self.told_at_bytes = held;
+            self.room = None;
             tell(match by {
                 LIMIT => format!("limit of {} reached", size(stats.limit_bytes as u64)),
                 _ => "no more memory from the system".to_owned(),
@@ -185,6 +191,7 @@ impl Watcher {
             STATE.store(TOLD, SeqCst);
             wake(&STATE);
         } else if by == TOLD && held.abs_diff(self.told_at_bytes) > self.told_at_bytes / 8 {
+            self.room = self.room.take().or_else(Room::take);
             STATE.store(READY, SeqCst);
         }
         if self.at_heap_bytes == 0 {
@@ -196,6 +203,28 @@ impl Watcher {
         } else if held < self.at_heap_bytes / 8 * 7 {
             self.is_above = false;
         }
+    }
+}
+
+/// Addresses that count against the process's limits, for the moment in which there are none left. They are never touched.
+struct Room(NonNull<c_void>);
+
+// SAFETY: a mapping is the process's, whichever thread unmaps it.
+unsafe impl Send for Room {}
+
+impl Room {
+    fn take() -> Option<Room> {
+        let (access, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        // SAFETY: an anonymous private mapping that replaces none touches nothing that exists.
+        let mapped = unsafe { libc::mmap(ptr::null_mut(), ROOM_BYTES, access, flags | libc::MAP_NORESERVE, -1, 0) };
+        if mapped == libc::MAP_FAILED { None } else { NonNull::new(mapped).map(Room) }
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        // SAFETY: mapped in `take`, and nobody's but ours.
+        unsafe { libc::munmap(self.0.as_ptr(), ROOM_BYTES) };
     }
 }
 
