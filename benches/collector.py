@@ -202,13 +202,14 @@ def young(entrants, python, rounds, objects):
     return measure("young", waiting, rounds, run, shown, once=(figures.ON_HEAP,))
 
 
-def web_service(entrants, python, rounds, load):
+def web_service(entrants, python, generational, rounds, load):
     """A web service under load, the collector on, off, and for the young alone."""
     cases = {rival.key: (rival, ()) for rival in entrants}
     for rival in entrants:
         if rival.key in (figures.BASE, figures.ON_HEAP):
             cases[f"{rival.key} off"] = (rival, ("--no-gc",))
-            cases[f"{rival.key} young"] = (rival, ("--young",))
+            if generational:
+                cases[f"{rival.key} young"] = (rival, ("--young",))
         if rival.key == figures.OWN:
             cases[figures.BESIDE] = (rivals.in_background(rival), ())
 
@@ -257,7 +258,8 @@ def work_on(name, entrants, python, about, chosen, size):
         return functools.partial(young, entrants, python, chosen.rounds, objects)
     if name == "service":
         load = service.QUICK if chosen.quick else service.Load()
-        return functools.partial(web_service, entrants, python, chosen.rounds, load)
+        generational = about["implementation"] == "CPython"
+        return functools.partial(web_service, entrants, python, generational, chosen.rounds, load)
     compared = functools.partial(suite_rivals, not any(rival.missing == rivals.NO_GC_OPTION for rival in entrants))
     return functools.partial(suite.pyperformance, python, about, chosen.rounds, chosen.quick, SUITE, compared)
 
