@@ -25,7 +25,8 @@ Calls a function without arguments again and again, and says what it leaves behi
                     too. A coroutine function is run on an event loop.
 
 options:
-  --times N         calls that are measured, {leak.MIN_TIMES} at least: more see less     (default: {leak.DEFAULT_TIMES})
+  --times N         calls that are measured, {leak.MIN_TIMES} at least: more see less, and
+                    tell a cache that is slow to fill from a leak        (default: {leak.DEFAULT_TIMES})
   --warm-up N       calls before these, which fill caches                (default: {leak.DEFAULT_WARM_UP})
   --json            the answer as one JSON object
   -h, --help        show this help
