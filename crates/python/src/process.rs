@@ -1,9 +1,11 @@
 //! The process as the kernel sees it: resident memory in all, and in our range. Linux's /proc, and mincore.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::ops::Range;
 use std::ptr;
+
+use heapkeeper_heap::ARENA_BYTES;
 
 /// OS pages that the kernel is asked about at a time: 64 MiB of the usual 4 KiB.
 const PAGES_AT_ONCE: usize = 16 << 10;
@@ -47,22 +49,36 @@ pub fn resident_in(range: &Range<usize>) -> u64 {
     bytes
 }
 
-/// Resident bytes of `range`, which is mapped as a whole and begins with an OS page; `None` where the kernel does not say. What
-/// [`resident_in`] says, for who asks every second: some microseconds for each 64 MiB, and mappings can be made meanwhile.
+/// Resident bytes of `range`, which begins with an OS page and may have arenas in it that are not mapped; `None` where the
+/// kernel does not say. What [`resident_in`] says, for who asks every second: some microseconds for each 64 MiB, and mappings
+/// can be made meanwhile.
 pub fn resident_pages_in(range: Range<usize>) -> Option<u64> {
     // SAFETY: has no conditions.
     let page_bytes = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).ok()?;
     let mut pages = [0u8; PAGES_AT_ONCE];
-    let mut resident = 0;
-    for start in range.clone().step_by(PAGES_AT_ONCE * page_bytes) {
-        let bytes = (range.end - start).min(PAGES_AT_ONCE * page_bytes);
-        // SAFETY: a byte is written for each page of `bytes`, at most as many as there are. The kernel only looks at the pages.
-        if unsafe { libc::mincore(ptr::without_provenance_mut(start), bytes, pages.as_mut_ptr()) } != 0 {
-            return None;
+    let mut resident_in = |part: Range<usize>| {
+        // SAFETY: a byte is written for each page of `part`, at most as many as there are. The kernel only looks at the pages.
+        let answer = unsafe { libc::mincore(ptr::without_provenance_mut(part.start), part.len(), pages.as_mut_ptr()) };
+        if answer != 0 {
+            return Err(io::Error::last_os_error());
         }
-        resident += pages[..bytes / page_bytes].iter().filter(|page| **page & 1 == 1).count();
+        Ok(pages[..part.len() / page_bytes].iter().filter(|page| **page & 1 == 1).count())
+    };
+    let mut resident = 0;
+    for part in in_parts(range, PAGES_AT_ONCE * page_bytes) {
+        resident += match resident_in(part.clone()) {
+            Ok(pages) => pages,
+            Err(error) if error.raw_os_error() == Some(libc::ENOMEM) => {
+                in_parts(part, ARENA_BYTES).map(|arena| resident_in(arena).unwrap_or(0)).sum()
+            }
+            Err(_) => return None,
+        };
     }
     Some((resident * page_bytes) as u64)
+}
+
+fn in_parts(range: Range<usize>, bytes: usize) -> impl Iterator<Item = Range<usize>> {
+    range.clone().step_by(bytes).map(move |start| start..range.end.min(start + bytes))
 }
 
 /// `7f00-7fff rw-p …` → its bounds. The reservation is aligned inside a larger mapping, whose ends lie outside.
