@@ -338,7 +338,7 @@ def test_what_is_measured_is_what_the_page_shows(provenance):
         "fresh 20000": collector.heaps(entrants, sys.executable, 1, "fresh", 20_000),
         "garbage": collector.garbage(entrants, sys.executable, 1, 600),
         "young": collector.young(entrants, sys.executable, 1, 6_000),
-        "service": collector.web_service(entrants, sys.executable, 1, load),
+        "service": collector.web_service(entrants, sys.executable, True, 1, load),
     }
     assert [result["missing"] for result in measured.values()] == [{}] * 4
     about = {"implementation": "CPython", "version": "3.12.1", "compiler": "GCC", "optimized": True, "shared": True}
