@@ -3,7 +3,7 @@
 //! Invariants, checked by `check.rs`:
 //! - a slot's bit in `free` is set ⇔ its descriptor says `Free`
 //! - a slot in use is dirty: `!free & !dirty = 0` for arenas of pools
-//! - memory behind a slot that is neither dirty nor in use reads as zeros
+//! - memory behind a slot that is neither dirty nor in use reads as zeros, once the arena is mapped
 
 use core::mem::size_of;
 

@@ -236,8 +236,8 @@ impl Range {
             equal("arenas of a run are free", index, (arena.kind == ArenaKind::Free).into(), 1)?;
             equal("arenas of a run are nobody's", index, arena.owner.into(), 0)?;
             equal("arenas of a run are of one kind", index, arena.dirty_run.into(), dirty.into())?;
-            let is_mapped_or_clean = !arena.unmapped || arena.dirty == 0 && !arena.writable;
-            equal("an unmapped arena is clean, and not writable", index, is_mapped_or_clean.into(), 1)?;
+            let unmapped_in_use = arena.unmapped && (arena.dirty != 0 || arena.writable);
+            equal("an unmapped arena is clean, and not writable", index, unmapped_in_use.into(), 0)?;
             dirty_slots += arena.dirty.count_ones() as usize;
         }
         // SAFETY: as in `check`.

@@ -1,8 +1,9 @@
 //! Free runs: arenas of the range that no heap owns, and how they are taken, put back and purged.
 //!
-//! A run is clean (its memory reads as zeros) or dirty (some of it may be resident) as a whole, so that runs of one kind
-//! coalesce with their neighbours and the other kind stays apart: a request is served from dirty runs first, whose memory
-//! is there already. Runs lie in bins by the logarithm of their length; first and last arena of a run carry its length.
+//! A run is clean (its memory reads as zeros, once it has addresses) or dirty (some of it may be resident) as a whole, so
+//! that runs of one kind coalesce with their neighbours and the other kind stays apart: a request is served from dirty runs
+//! first, whose memory is there already. Runs lie in bins by the logarithm of their length; first and last arena of a run
+//! carry its length.
 //!
 //! All functions run with the range's lock held.
 
