@@ -12,7 +12,7 @@ use crate::count::{Counted, LISTED, count_suspects};
 use crate::mark::{Marked, mark_list};
 use crate::model::{Generation, MIN_OBJECT_BYTES, ObjectModel, Outcome};
 use crate::pace::Pace;
-use crate::scratch::{Scratch, Tables};
+use crate::scratch::{MAX_GRAIN_BYTES, Scratch, Tables};
 use crate::search::Search;
 use crate::space::Outside;
 use crate::telemetry::Telemetry;
@@ -232,7 +232,7 @@ impl Collector {
 fn find_in_heap<M: ObjectModel>(model: &mut M) -> Found {
     let held_bytes = model.heap().held_bytes();
     model.collector_mut().tables.expect(held_bytes);
-    let scratch = model.collector().scratch;
+    let scratch = model.collector().scratch.with_grain(grain_bytes(model.heap()));
     let mut search = Search::new(&scratch, held_bytes, Outside::NONE);
     Collector::phase(
         model,
@@ -250,6 +250,7 @@ fn find_in_heap<M: ObjectModel>(model: &mut M) -> Found {
         },
     );
     Collector::phase(model, |times| &mut times.mark_ns, |model| search.mark_all(model));
+    let scratch = model.collector().scratch;
     Collector::phase(
         model,
         |times| &mut times.walk_ns,
@@ -266,6 +267,13 @@ fn find_in_heap<M: ObjectModel>(model: &mut M) -> Found {
             Found { counted: search.counted(), marked: search.marked(), trash, listed: trash }
         },
     )
+}
+
+/// How far objects are apart at least, as a power of two: they are blocks, and begin where these do. The fewer counters, the
+/// more of them the processor keeps at hand.
+fn grain_bytes(heap: &Heap) -> usize {
+    let block_bytes = heap.stats().smallest_live_block(MIN_OBJECT_BYTES).unwrap_or(MAX_GRAIN_BYTES);
+    (1 << block_bytes.ilog2()).min(MAX_GRAIN_BYTES)
 }
 
 /// The passes of a young collection. Afterwards as for a full one.

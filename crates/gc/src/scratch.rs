@@ -3,7 +3,8 @@
 //! ```text
 //! candidates, unreached   a bit for each 16 of heap     1.56 % of the heap   index (address − base) >> 4; see space.rs
 //! ranks                   4 bytes for each 1024         0.39 %               if counters go by rank
-//! counters                a byte for each 32 of heap    3.13 %, where used   index (address − base) >> 5
+//! counters                a byte for each 32 of heap    3.13 %, where used   index (address − base) >> 5; for 64 or 128, if a
+//!                                                                            search's candidates are as far apart
 //! stack                   8 bytes for each 512 of heap  1.56 % at most       what waits to be traced; before that, large counts
 //! list                    8 bytes for each candidate of a young collection, or each piece of trash
 //! ```
@@ -24,6 +25,9 @@ const COUNTERS_PER_SLOT: usize = SLOT_BYTES / MIN_OBJECT_BYTES; // 512
 const COUNTER_BYTES_PER_SLOT: usize = COUNTERS_PER_SLOT * size_of::<u8>(); // 1024
 const STACK_BYTES_PER_SLOT: usize = SLOT_BYTES / 512 * size_of::<*mut u8>(); // 256
 const LIST_BYTES_PER_SLOT: usize = COUNTERS_PER_SLOT * size_of::<*mut u8>(); // 4096
+
+/// The most bytes that a counter stands for: then a word of counters stands for a word of bits.
+pub(crate) const MAX_GRAIN_BYTES: usize = 128;
 
 /// Entries of the stack for however small a heap.
 const STACK_LEAST: usize = 4096;
@@ -84,7 +88,12 @@ impl Tables {
             candidates: self.candidates.start().cast(),
             unreached: self.unreached.start().cast(),
             ranks: self.ranks.start().cast(),
-            counters: Counters { table: self.counters.start().cast(), base: bounds.start, bytes: bounds.len() },
+            counters: Counters {
+                table: self.counters.start().cast(),
+                base: bounds.start,
+                bytes: bounds.len(),
+                shift: MIN_OBJECT_BYTES.ilog2(),
+            },
             stack: list(&self.stack),
             list: self.list.as_ref().map_or(List { start: core::ptr::null_mut(), capacity: 0 }, list),
         }
@@ -145,9 +154,16 @@ pub(crate) struct Scratch {
 }
 
 impl Scratch {
+    /// The same tables for a search whose candidates are so far apart: a power of two, [`MIN_OBJECT_BYTES`] to
+    /// [`MAX_GRAIN_BYTES`].
+    pub(crate) fn with_grain(self, bytes: usize) -> Scratch {
+        debug_assert!((MIN_OBJECT_BYTES..=MAX_GRAIN_BYTES).contains(&bytes) && bytes.is_power_of_two());
+        Scratch { counters: Counters { shift: bytes.ilog2(), ..self.counters }, ..self }
+    }
+
     /// The range's tables, beside those for objects elsewhere.
     pub(crate) fn space<'a>(&self, outside: Outside<'a>) -> Space<'a> {
-        let inside = Part::inside(self.candidates, self.unreached, self.counters.table);
+        let inside = Part::inside(self.candidates, self.unreached, self.counters.table, 1 << self.counters.shift);
         Space::new(self.base, self.bytes, inside, outside)
     }
 
@@ -169,6 +185,8 @@ pub(crate) struct Counters {
     /// First address of the range, and its length.
     base: usize,
     bytes: usize,
+    /// Bytes that a counter stands for, as a power of two.
+    shift: u32,
 }
 
 impl Counters {
@@ -176,7 +194,7 @@ impl Counters {
     #[inline(always)]
     pub(crate) fn index(&self, address: *const u8) -> Option<CounterIndex> {
         let offset = address.addr().wrapping_sub(self.base);
-        (offset < self.bytes).then_some(CounterIndex(offset / MIN_OBJECT_BYTES))
+        (offset < self.bytes).then_some(CounterIndex(offset >> self.shift))
     }
 
     #[inline(always)]
@@ -194,7 +212,7 @@ impl Counters {
     /// Where the counter of an object of the heap is.
     #[inline(always)]
     pub(crate) fn address(&self, object: *const u8) -> *mut u8 {
-        self.table.wrapping_add(object.addr().wrapping_sub(self.base) / MIN_OBJECT_BYTES)
+        self.table.wrapping_add(object.addr().wrapping_sub(self.base) >> self.shift)
     }
 
     /// The counter's value, 0 for addresses outside the range.

@@ -10,7 +10,8 @@
 //! counters    a byte each                             by address: 3.1 % of the heap at most, where used; by rank: a byte for
 //!                                                     each object counted. See count.rs
 //! ```
-//! Invariant: unreached ⊆ candidates. Distinct objects of 32 bytes or more have counters of their own.
+//! Invariant: unreached ⊆ candidates. Distinct candidates have counters of their own: where counters go by address, one stands
+//! for so many bytes (the **grain**) as candidates are apart at least.
 
 use core::marker::PhantomData;
 
@@ -38,6 +39,8 @@ pub(crate) struct Part {
     pub(crate) counters: *mut u8,
     /// Of each word, how many bits of `unreached` come before it; null where counters go by address.
     pub(crate) ranks: *mut u32,
+    /// Granules that a counter stands for, as a power of two.
+    counter_shift: u32,
     /// The words that have candidates lie between these two.
     pub(crate) first_word: usize,
     pub(crate) end_word: usize,
@@ -54,19 +57,21 @@ impl Part {
         unreached: core::ptr::null_mut(),
         counters: core::ptr::null_mut(),
         ranks: core::ptr::null_mut(),
+        counter_shift: (MIN_OBJECT_BYTES / GRANULE_BYTES).ilog2(),
         first_word: 0,
         end_word: 0,
         first_position: 0,
     };
 
-    /// No candidates so far.
-    pub(crate) fn inside(candidates: *mut u64, unreached: *mut u64, counters: *mut u8) -> Part {
+    /// No candidates so far. A counter stands for `grain_bytes`.
+    pub(crate) fn inside(candidates: *mut u64, unreached: *mut u64, counters: *mut u8, grain_bytes: usize) -> Part {
         let ranks = core::ptr::null_mut();
         Part {
             candidates,
             unreached,
             counters,
             ranks,
+            counter_shift: (grain_bytes / GRANULE_BYTES).ilog2(),
             first_word: usize::MAX,
             end_word: 0,
             first_position: INSIDE_POSITION,
@@ -102,12 +107,12 @@ impl Part {
     /// The table has such a word.
     #[inline(always)]
     pub(crate) unsafe fn has_no_counts(&self, word: usize) -> bool {
-        const COUNTERS: usize = WORD_BYTES / MIN_OBJECT_BYTES; // 32
+        let counters = WORD_GRANULES >> self.counter_shift;
         // SAFETY: by the caller's word.
         self.ranks.is_null()
             && unsafe {
-                let counts = self.counters.add(word * COUNTERS).cast::<[u64; COUNTERS / COUNTERS_A_WORD]>();
-                counts.read_unaligned().iter().fold(0, |any, counts| any | counts) == 0
+                let counts = self.counters.add(word * counters).cast::<u64>();
+                (0..counters / COUNTERS_A_WORD).fold(0, |any, i| any | counts.add(i).read_unaligned()) == 0
             }
     }
 
@@ -177,7 +182,7 @@ impl Place<'_> {
     #[inline(always)]
     fn counter_index(self) -> usize {
         if self.part.ranks.is_null() {
-            return self.granule / (MIN_OBJECT_BYTES / GRANULE_BYTES);
+            return self.granule >> self.part.counter_shift;
         }
         let word = self.granule / WORD_GRANULES;
         // SAFETY: places lie in their part.
@@ -401,15 +406,7 @@ impl<'a> Outside<'a> {
             let candidates = numbers.add(chunks.len());
             (numbers, candidates, candidates.add(words), candidates.add(2 * words))
         };
-        let part = Part {
-            candidates,
-            unreached,
-            counters: counters.cast(),
-            ranks: core::ptr::null_mut(),
-            first_word: 0,
-            end_word: words,
-            first_position: 0,
-        };
+        let part = Part { candidates, unreached, counters: counters.cast(), end_word: words, ..Part::EMPTY };
         let table: *mut Chunk = start.cast();
         for (i, number) in chunks.iter().enumerate() {
             let mut slot = Self::hash(*number) & (slots - 1);

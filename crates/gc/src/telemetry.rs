@@ -42,7 +42,7 @@ pub struct GenerationStats {
     pub uncollectable: u64,
     /// Objects that were unreachable until a callback or finalizer ran.
     pub resurrected: u64,
-    /// Objects taken as reachable, because more than 1024 of them had a refcount of about 65,536 or more.
+    /// Objects of large refcount (128 or more in a full collection) taken as reachable, because the table of these was full.
     pub assumed_reachable: u64,
     /// Collections without a pass, because the model knew that there was nothing to find. Their candidates count.
     pub unneeded: u64,

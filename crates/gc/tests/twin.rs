@@ -22,8 +22,12 @@ proptest! {
     #![proptest_config(Config { cases: programs(), failure_persistence: None, ..Config::default() })]
 
     #[test]
-    fn programs_agree_with_the_twin(program in vec(uniform4(any::<u8>()), 1..120)) {
-        run(&program);
+    fn programs_agree_with_the_twin(
+        program in vec(uniform4(any::<u8>()), 1..120),
+        // Blocks of 32 bytes, 64 and 128 at least.
+        least_room in prop_oneof![2 => Just(1usize), 1 => Just(5), 1 => Just(13)],
+    ) {
+        run(&program, least_room);
     }
 }
 
@@ -35,7 +39,7 @@ fn programs_reach_every_event() {
     let mut all = Coverage::default();
     for _ in 0..200 {
         let program = vec(uniform4(any::<u8>()), 100..200).new_tree(&mut runner).unwrap().current();
-        let seen = run(&program);
+        let seen = run(&program, 1);
         all.collected += seen.collected;
         all.uncollectable += seen.uncollectable;
         all.resurrected += seen.resurrected;

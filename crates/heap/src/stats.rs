@@ -52,6 +52,13 @@ impl HeapStats {
         }
         1.0 - self.live_bytes as f64 / self.held_bytes as f64
     }
+
+    /// Bytes of the smallest live blocks that have at least so many. `None` if there are none, spans apart.
+    pub fn smallest_live_block(&self, at_least: usize) -> Option<usize> {
+        (0..CLASSES)
+            .map(|i| (SizeClass(i as u8).block_bytes(), self.classes[i].live_blocks))
+            .find_map(|(bytes, live)| (bytes >= at_least && live > 0).then_some(bytes))
+    }
 }
 
 impl Heap {

@@ -69,6 +69,8 @@ pub struct Blocks {
     raw: Vec<*mut u8>,
     /// Where each object ever made was.
     pub addresses: Vec<usize>,
+    /// References that each object has room for at least.
+    pub least_room: usize,
     started: Instant,
 }
 
@@ -82,6 +84,7 @@ impl Blocks {
             objects: BTreeMap::new(),
             raw: Vec::new(),
             addresses: Vec::new(),
+            least_room: 1,
             started: Instant::now(),
         }
     }
@@ -98,7 +101,7 @@ impl Blocks {
 
 impl Store for Blocks {
     fn make(&mut self, id: Id, room: usize, tracked: bool) {
-        let block = self.heap.alloc(HEADER_BYTES + 8 * room.max(1)).cast::<Header>();
+        let block = self.heap.alloc(HEADER_BYTES + 8 * room.max(self.least_room)).cast::<Header>();
         assert!(!block.is_null());
         let kind = if tracked { TRACKED } else { UNTRACKED };
         // SAFETY: the block has room for the header.

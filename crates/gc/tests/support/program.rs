@@ -165,9 +165,11 @@ pub struct Coverage {
     pub by_generation: [usize; 3],
 }
 
-/// Run a program on both stores and compare all that could be observed.
-pub fn run(program: &[Op]) -> Coverage {
+/// Run a program on both stores and compare all that could be observed. Objects have room for `least_room` references at
+/// least.
+pub fn run(program: &[Op], least_room: usize) -> Coverage {
     let mut world = World::new(Blocks::new());
+    world.store.least_room = least_room;
     world.run(program, |world| {
         if world.log.len() % 8 == 0 {
             assert!(world.store.collector.is_valid(&world.store.heap), "a counter was left");
