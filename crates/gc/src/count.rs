@@ -44,7 +44,7 @@ const LISTED_SLOTS: usize = 1 << 12;
 const SEARCH_SLOTS: usize = 1 << 16;
 
 /// How far ahead of the sweep objects are asked for: the processor's own guess comes too late beside so many other requests.
-const SWEEP_AHEAD_BYTES: usize = 1536;
+pub(crate) const SWEEP_AHEAD_BYTES: usize = 1536;
 
 /// What a count pass saw.
 #[derive(Debug, Clone, Copy, Default)]

@@ -18,7 +18,7 @@
 
 use core::marker::PhantomData;
 
-use crate::count::LISTED;
+use crate::count::{LISTED, SWEEP_AHEAD_BYTES};
 use crate::model::{Graph, Visitor};
 use crate::scratch::{Counters, List, Scratch};
 use crate::search::Search;
@@ -247,6 +247,7 @@ impl<G: Graph, R: Reach> Marker<G, R> {
                         let place = Place::new(part, word * 64 + bit as usize);
                         if is_reached(place) {
                             let address = search.space.address(part, word * 64 + bit as usize);
+                            prefetch(address.wrapping_add(SWEEP_AHEAD_BYTES));
                             // SAFETY: candidates are alive.
                             self.cursor_at(graph, place.position(), unsafe { G::at(address) });
                         }
