@@ -25,7 +25,7 @@ use crate::mark::LOOKS;
 use crate::model::{Generation, Graph, ObjectModel, Visitor};
 use crate::scratch::{CounterIndex, Counters, List, Scratch};
 use crate::search::Search;
-use crate::space::{PAGE_BYTES, Space, prefetch};
+use crate::space::{PAGE_BYTES, SWEEP_AHEAD_BYTES, Space, prefetch};
 
 /// Over a list: a candidate that no reference from elsewhere is known to reach, and one that is reached.
 pub(crate) const LISTED: u8 = 1;
@@ -42,9 +42,6 @@ const LOWEST: u8 = 1 << 7;
 /// Slots of the table of large counts: for a list, whose collection may be short, and for a search.
 const LISTED_SLOTS: usize = 1 << 12;
 const SEARCH_SLOTS: usize = 1 << 16;
-
-/// How far ahead of the sweep objects are asked for: the processor's own guess comes too late beside so many other requests.
-pub(crate) const SWEEP_AHEAD_BYTES: usize = 1536;
 
 /// What a count pass saw.
 #[derive(Debug, Clone, Copy, Default)]

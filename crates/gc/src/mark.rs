@@ -18,11 +18,11 @@
 
 use core::marker::PhantomData;
 
-use crate::count::{LISTED, SWEEP_AHEAD_BYTES};
+use crate::count::LISTED;
 use crate::model::{Graph, Visitor};
 use crate::scratch::{Counters, List, Scratch};
 use crate::search::Search;
-use crate::space::{Place, Space, prefetch};
+use crate::space::{Place, SWEEP_AHEAD_BYTES, Space, prefetch};
 
 /// Objects on their way from memory.
 const FIFO: usize = 16;

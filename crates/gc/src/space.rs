@@ -458,6 +458,9 @@ impl<'a> Outside<'a> {
     }
 }
 
+/// How far ahead of a sweep over the heap objects are asked for: the processor's own guess comes too late beside so many other requests.
+pub(crate) const SWEEP_AHEAD_BYTES: usize = 1536;
+
 /// Ask for the line at `address` ahead of its use.
 #[inline(always)]
 pub fn prefetch<T>(address: *const T) {
