@@ -5,8 +5,8 @@
 //! free arenas are kept, within bounds that hold however long the program then sits still:
 //!
 //! - `kept <= max(recent peak / 4, 1 MiB)` while that peak is below 16 MiB: small processes do not pay;
-//! - `kept <= 32 MiB` above;
-//! - `kept <= max(that, the span of arenas freed last, up to 32 MiB)` for 20 ms: one large buffer that comes and goes;
+//! - `kept <= 64 MiB` above, as much as glibc's malloc keeps at most;
+//! - `kept <= max(that, the span of arenas freed last, up to 64 MiB)` for 20 ms: one large buffer that comes and goes;
 //! - `held + kept <= peak`, that of the whole life, whenever fresh memory is taken: keeping memory never raises the peak.
 //!
 //! The recent peak falls towards what is held, to half in 20 ms.
@@ -30,8 +30,8 @@ const KEEP_MIN_BYTES: usize = 1 << 20;
 /// How long the span of arenas freed last may be kept for its like: **20 ms**.
 const SPAN_FOR_MS: u64 = 20;
 
-/// What a large heap may keep: **32 MiB**.
-const LARGE_KEEP_BYTES: usize = 32 << 20;
+/// What a large heap may keep: **64 MiB**.
+const LARGE_KEEP_BYTES: usize = 64 << 20;
 
 /// The recent peak loses a quarter of its excess in this time.
 const DECAY_STEP_MS: u64 = 8;
