@@ -1,8 +1,4 @@
 //! A first sign of life; the generated programs are in `tests/`.
-#![expect(
-    clippy::undocumented_unsafe_blocks,
-    reason = "blocks are allocated a few lines above, their lengths beside them"
-)]
 
 use std::vec::Vec;
 
@@ -37,6 +33,7 @@ fn random_churn_keeps_contents_and_invariants() {
     let mut heap = Heap::new(range).unwrap();
     let mut live: Vec<(*mut u8, usize, u8)> = Vec::new();
     let mut seed = 0x1234_5678_9abc_def1;
+    // SAFETY: checked are live blocks, with their lengths.
     let check = |p: *mut u8, n: usize, tag: u8| unsafe {
         assert_eq!((*p, *p.add(n - 1), *p.add(n / 2)), (tag, tag, tag));
     };
@@ -52,6 +49,7 @@ fn random_churn_keeps_contents_and_invariants() {
                 check(p, n, 0);
             }
             let tag = step as u8;
+            // SAFETY: a new block of so many bytes.
             unsafe { p.write_bytes(tag, n) };
             live.push((p, n, tag));
         } else {
@@ -60,12 +58,15 @@ fn random_churn_keeps_contents_and_invariants() {
             check(p, n, tag);
             if r.is_multiple_of(5) {
                 let m = 1 + (random(&mut seed) as usize & ((1 << ((r >> 40) % 22)) - 1));
+                // SAFETY: a live block of this heap; what it became takes its place.
                 let q = unsafe { heap.realloc(p, m) };
                 check(q, n.min(m), tag);
+                // SAFETY: a live block of so many bytes.
                 unsafe { q.write_bytes(tag, m) };
                 live[i] = (q, m, tag);
             } else {
                 live.swap_remove(i);
+                // SAFETY: a live block of this heap, listed no more.
                 assert!(unsafe { heap.free(p) });
             }
         }
@@ -79,6 +80,7 @@ fn random_churn_keeps_contents_and_invariants() {
     }
     for (p, n, tag) in live.drain(..) {
         check(p, n, tag);
+        // SAFETY: a live block of this heap, listed no more.
         assert!(unsafe { heap.free(p) });
     }
     heap.check().unwrap();
@@ -96,6 +98,7 @@ fn kept_memory_comes_before_fresh() {
     let mut heap = Heap::new(range).unwrap();
     let neighbour = heap.alloc(100);
     let span = heap.alloc(2 * ARENA_BYTES);
+    // SAFETY: allocated above, and not used again.
     assert!(unsafe { heap.free(span) });
     let kept = range.stats().retained_bytes;
     assert_eq!(kept, 2 * ARENA_BYTES);
@@ -104,6 +107,7 @@ fn kept_memory_comes_before_fresh() {
     assert_ne!(block.addr() / ARENA_BYTES, neighbour.addr() / ARENA_BYTES);
     assert!(heap.stats().retained_bytes + range.stats().retained_bytes < kept);
     heap.check().unwrap();
+    // SAFETY: allocated above, and not used again.
     assert!(unsafe { heap.free(block) && heap.free(neighbour) });
 }
 
@@ -117,19 +121,26 @@ fn refused_moves_left_holes() {
         let block = heap.alloc(words * size_of::<usize>());
         let behind = heap.alloc(2 * ARENA_BYTES); // so that growing in place is out
         let ours = block.cast::<usize>();
+        // SAFETY: the block has so many words.
         (0..words).for_each(|i| unsafe { ours.add(i).write(i ^ granted) });
         crate::os::refusal::after(granted);
+        // SAFETY: a live block of this heap, not used again.
         let moved = unsafe { heap.realloc(block, 20 * ARENA_BYTES) };
         crate::os::refusal::after(usize::MAX);
         assert!(!moved.is_null() && moved != block);
+        // SAFETY: the block has more words than these.
         (0..words).for_each(|i| unsafe { assert_eq!(moved.cast::<usize>().add(i).read(), i ^ granted) });
+        // SAFETY: the block has so many bytes.
         unsafe { moved.write_bytes(0xff, 20 * ARENA_BYTES) };
         heap.check().unwrap();
+        // SAFETY: live blocks of this heap, not used again.
         assert!(unsafe { heap.free(behind) && heap.free(moved) });
         // What was moved from, and to, is as good as any other memory.
         let zeroed = heap.alloc_zeroed(40 * ARENA_BYTES);
         let zeroed_words = 40 * ARENA_BYTES / size_of::<usize>();
+        // SAFETY: the block has so many words.
         (0..zeroed_words).for_each(|i| unsafe { assert_eq!(zeroed.cast::<usize>().add(i).read(), 0) });
+        // SAFETY: allocated above, and not used again.
         assert!(unsafe { heap.free(zeroed) });
     }
     heap.check().unwrap();
@@ -148,6 +159,7 @@ fn holes_of_one_slot_do_not_make_pools_of_several_take_an_arena_each() {
     }
     for (i, block) in blocks.iter().enumerate() {
         if (i / class.capacity_blocks()).is_multiple_of(2) {
+            // SAFETY: a live block of this heap; the blocks of this pool are not used again.
             assert!(unsafe { heap.free(*block) });
         }
     }

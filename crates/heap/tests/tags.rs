@@ -1,5 +1,4 @@
 //! Tags against a map of what was tagged: generated programs of allocations, resizings and frees on two heaps of one range.
-#![expect(clippy::undocumented_unsafe_blocks, reason = "every block here is live, and its heap the test's own")]
 
 use std::collections::HashMap;
 
@@ -41,13 +40,17 @@ fn run(program: Vec<Op>) {
     let mut tagged: HashMap<usize, Tagged> = HashMap::new();
     let set = |tagged: &mut HashMap<usize, Tagged>, block: *mut u8, bytes: usize, tag: Option<u32>| {
         if let Some(tag) = tag {
+            // SAFETY: a live block of one of the two heaps, of so many bytes.
             assert!(unsafe { tags.set(block, bytes, tag) });
             tagged.insert(block.addr(), Tagged { tag, bytes });
         }
     };
     let take = |tagged: &mut HashMap<usize, Tagged>, block: *mut u8| {
+        // SAFETY: a live block of one of the two heaps.
         assert_eq!(unsafe { tags.get(block) }, tagged.get(&block.addr()).copied());
+        // SAFETY: as above.
         assert_eq!(unsafe { tags.take(block) }, tagged.remove(&block.addr()));
+        // SAFETY: as above.
         assert_eq!(unsafe { tags.take(block) }, None);
     };
     for op in program {
@@ -62,6 +65,7 @@ fn run(program: Vec<Op>) {
                 let at = of % live.len();
                 let (heap, block) = live[at];
                 take(&mut tagged, block);
+                // SAFETY: a live block of that heap; what it became takes its place.
                 let moved = unsafe { heaps[heap].realloc(block, bytes) };
                 assert!(!moved.is_null());
                 live[at] = (heap, moved);
@@ -70,9 +74,11 @@ fn run(program: Vec<Op>) {
             Op::Free { of } if !live.is_empty() => {
                 let (heap, block) = live.swap_remove(of % live.len());
                 take(&mut tagged, block);
+                // SAFETY: a live block of that heap, listed no more.
                 assert!(unsafe { heaps[heap].free(block) });
             }
             Op::Clear => {
+                // SAFETY: no other thread uses the tags.
                 unsafe { tags.clear() };
                 tagged.clear();
             }
@@ -83,6 +89,7 @@ fn run(program: Vec<Op>) {
     tags.visit(|address, tag| assert_eq!(seen.insert(address, tag), None));
     assert_eq!(seen, tagged);
     drop((heaps, tags));
+    // SAFETY: heaps and tags are gone.
     unsafe { range.release() };
 }
 
@@ -105,10 +112,13 @@ fn chunks_are_used_again() {
         let bytes = 16 + (round * 48) % 496;
         let blocks: Vec<_> = (0..2_000).map(|_| heap.alloc(bytes)).collect();
         for block in &blocks {
+            // SAFETY: a live block of this heap, of so many bytes.
             assert!(unsafe { tags.set(*block, bytes, 7) }, "round {round}");
         }
         for block in blocks {
+            // SAFETY: as above.
             assert_eq!(unsafe { tags.take(block) }, Some(Tagged { tag: 7, bytes }));
+            // SAFETY: as above, and not used again.
             unsafe { heap.free(block) };
         }
     }
