@@ -130,6 +130,8 @@ def _read(arguments):
         for option, value in (("--at-heap", settings.at_heap), ("--on-limit", settings.on_limit)):
             if value is not None:
                 raise SettingsError(f"{option}: a capture needs our heap and a profile")
+    if not _settings.at_heap_comes_first(settings):
+        raise SettingsError("--at-heap: the heap never holds so much, --max-heap comes before")
     if settings.output is not None:
         _make_room(settings, force)
     return settings, rest

@@ -169,7 +169,14 @@ def parse(text):
     elif text not in ("1", "on"):
         for item in text.split(","):
             _parse_item(settings, item)
+        if not at_heap_comes_first(settings):
+            raise SettingsError(f"at-heap={settings.at_heap}: max-heap={settings.max_heap} comes before")
     return settings
+
+
+def at_heap_comes_first(settings):
+    """Whether a heap that grows comes to `at_heap` before the limit stops it."""
+    return settings.max_heap is None or settings.at_heap is None or settings.at_heap <= settings.max_heap
 
 
 def _parse_item(settings, item):

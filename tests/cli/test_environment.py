@@ -119,6 +119,7 @@ BAD += [
     "at-heap",
     "at-heap=0",
     "at-heap=much",
+    "max-heap=64M,at-heap=65M",
     "on-limit",
     "on-limit=stop",
     "socket=",
@@ -158,7 +159,7 @@ def test_compose_is_the_inverse_of_parse():
         settings.seed = draw([None, 1, 2**64 - 1])
         settings.log = draw([None, "x", "/a=b/ c"])
         settings.output = draw([None, "/x.hk", "/a=b/ %p%p.hk", "/é/\udcff"])
-        settings.at_heap = draw([None, 1, 2**30])
+        settings.at_heap = draw([None, 1, 2**23])
         settings.on_limit = draw([None, *_settings.ON_LIMIT])
         settings.socket = draw([None, "/run/a=b %p.sock"])
         settings.as_tracemalloc = draw([False, True])

@@ -192,6 +192,7 @@ def test_a_folder_that_cannot_be_written(driver):
         (["--at-heap", "0"], "above 0"),
         (["--on-limit", "stop"], "--on-limit: 'stop' is not one of capture"),
         (["--on-limit", "capture", "--profile", "off"], "--on-limit: a capture needs our heap and a profile"),
+        (["--at-heap", "65M", "--max-heap", "64M"], "--at-heap: the heap never holds so much, --max-heap comes before"),
         (["--at-heap", "1G", "--allocator", "cpython"], "--at-heap: a capture needs our heap and a profile"),
     ],
     ids=lambda each: " ".join(each)[:40] if isinstance(each, list) else "",

@@ -58,6 +58,16 @@ pub(super) fn ratio(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
+/// How far an estimate may be off: `±12 %`. Beyond its own size nothing more can be said: `>100 %`. Nothing where it is exact.
+pub(super) fn margin(error_bytes: u64, bytes: u64) -> String {
+    match ratio(error_bytes, bytes) {
+        0.0 => String::new(),
+        // Seen through a sample or two: its size is open, only that it is there is sure.
+        wide if wide > 1.0 => format!(">100{GLUE}%"),
+        error => format!("±{}", percent(error)),
+    }
+}
+
 /// `340 ms`, `8.1 s`, `12 min 5 s`, `3 h 12 min`.
 pub(crate) fn seconds(seconds: f64) -> String {
     if !seconds.is_finite() || seconds < 0.0 {

@@ -9,7 +9,7 @@ use unicode_width::UnicodeWidthStr;
 
 use super::Page;
 use super::path::{Owner, ShortNames, owner};
-use super::quantity::{bar, bytes, count, counted, percent, ratio};
+use super::quantity::{bar, bytes, count, counted, margin, percent, ratio};
 use super::sites::{Entry, Step, same_line, story};
 use super::text::{Line, Role, clean, cut_end, cut_start, left, right};
 
@@ -47,8 +47,9 @@ pub(super) fn at_peak(
     let basis = match profile.sample_bytes {
         0 => ", counted to the byte".to_owned(),
         distance => {
-            let error = percent(ratio(profile.peak_error_bytes, profile.peak_bytes));
-            format!(" ±{error}, sampled every {} on average", bytes(distance))
+            let error = margin(profile.peak_error_bytes, profile.peak_bytes);
+            let gap = if error.is_empty() { "" } else { " " };
+            format!("{gap}{error}, sampled every {} on average", bytes(distance))
         }
     };
     page.line(Line::new().strong(heading).dim(format!("  {}{basis}", bytes(profile.peak_bytes))));
@@ -313,13 +314,7 @@ fn figures(page: &Page, size: u64, error: u64, share: f64, dim: bool) -> Line {
     let role = if dim { Role::Dim } else { Role::Strong };
     let mut line = Line::new().with(role, right(&bytes(size), 10));
     if columns > 20 {
-        let error = match ratio(error, size) {
-            0.0 => String::new(),
-            // A site seen through a sample or two: its size is open, only that it is there is sure.
-            wide if wide > 1.0 => ">100\u{a0}%".to_owned(),
-            error => format!("±{}", percent(error)),
-        };
-        line = line.dim(right(&error, 7));
+        line = line.dim(right(&margin(error, size), 7));
     }
     line = line.with(if dim { Role::Dim } else { Role::Plain }, right(&percent(share), 6)).plain("  ");
     if columns > 25 {

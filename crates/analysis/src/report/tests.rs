@@ -264,6 +264,16 @@ fn by_samples(site: &mut Site, samples: u64) {
 }
 
 #[test]
+fn a_peak_of_a_sample_or_two_is_as_open_as_its_lines() {
+    let mut status = typical();
+    let peak = profile(&mut status).peak_bytes;
+    profile(&mut status).peak_error_bytes = peak;
+    assert!(plain(&status).contains(" ±100 %, sampled every"), "{}", plain(&status));
+    profile(&mut status).peak_error_bytes = peak + peak / 20;
+    assert!(plain(&status).contains(" >100 %, sampled every"), "{}", plain(&status));
+}
+
+#[test]
 fn sites_of_a_sample_or_two_are_counted_with_the_rest() {
     let mut status = typical();
     by_samples(&mut profile(&mut status).at_peak[3], 2);

@@ -4,7 +4,7 @@ use heapkeeper_record::Frame;
 use heapkeeper_record::capture::Amount;
 
 use super::super::Page;
-use super::super::quantity::{bytes, percent, rate, ratio, seconds, sparkline};
+use super::super::quantity::{bytes, margin, rate, ratio, seconds, sparkline};
 use super::super::table::{Row, steps};
 use super::super::text::Line;
 use super::super::{named, part};
@@ -99,10 +99,7 @@ impl<'a> Growth<'a> {
             if share < LEAST_SHARE {
                 break;
             }
-            let error = match ratio(grown.error_bytes, grown.bytes) {
-                0.0 => String::new(),
-                error => format!("±{}", percent(error)),
-            };
+            let error = margin(grown.error_bytes, grown.bytes);
             let per_second = rate(grown.bytes, self.seconds()).unwrap_or_default();
             let live = grown.course.last().map_or(String::new(), |&live| bytes(live));
             let cells = vec![bytes(grown.bytes), error, per_second, live, sparkline(&grown.course)];

@@ -4,7 +4,7 @@ use heapkeeper_record::Frame;
 use heapkeeper_record::capture::Amount;
 
 use super::super::Page;
-use super::super::quantity::{bytes, count, percent, ratio};
+use super::super::quantity::{bytes, count, margin, percent, ratio};
 use super::super::table::Row;
 use super::super::text::Line;
 use super::columns::{Column, Item, draw};
@@ -59,11 +59,7 @@ pub(super) fn report(page: &mut Page, asked: &Asked<'_>, moment: Moment, by: By,
         return;
     }
     let cells = |live: &Amount, total: &Amount, error: u64| {
-        let error = match ratio(error, live.bytes) {
-            0.0 => String::new(),
-            wide if wide > 1.0 => ">100\u{a0}%".to_owned(),
-            error => format!("±{}", percent(error)),
-        };
+        let error = margin(error, live.bytes);
         vec![bytes(live.bytes), percent(ratio(live.bytes, all_bytes)), error, count(live.blocks), bytes(total.bytes)]
     };
     let mut items: Vec<Item> = rows[..shown]
