@@ -38,14 +38,32 @@ def status():
 
     from heapkeeper import _interpreter, _native
 
-    return json.loads(_native.status_json(_interpreter.program()))
+    return _answer(lambda: json.loads(_native.status_json(_interpreter.program())))
 
 
 def report(columns=100):
     """The report that ``heapkeeper run`` prints at exit, of this moment, as plain text for lines of `columns`."""
     from heapkeeper import _interpreter, _native
 
-    return _native.report(_interpreter.program(), columns, False)
+    return _answer(lambda: _native.report(_interpreter.program(), columns, False))
+
+
+def _answer(work):
+    """What `work` returns, which may take more memory than the limit allows: it is asked for where there is none left."""
+    from heapkeeper import _native
+
+    widened = _native.widen_limit()
+    try:
+        return work()
+    finally:
+        _native.narrow_limit(widened)
+
+
+def get_ready_for_the_limit():
+    """Import what status() and report() need: at the limit there is no memory for that."""
+    import json  # noqa: F401
+
+    from heapkeeper import _interpreter  # noqa: F401
 
 
 def where(obj):
@@ -77,7 +95,7 @@ def where(obj):
 def limit(size):
     """Set the hard limit of our heap, in bytes or as a size such as "64M"; None lifts it.
 
-    Beyond it, allocations fail with MemoryError.
+    Beyond it, allocations fail with MemoryError. status() and report() are answered even then.
 
     Raises NotInstalledError on CPython's allocator, SettingsError for a size that is none.
     """
@@ -86,6 +104,8 @@ def limit(size):
     limit_bytes = 0 if size is None else _settings.heap_limit(size)
     if not _native.installed():
         raise _errors.NotInstalledError("this process runs on CPython's allocator; call heapkeeper.install() first")
+    if size is not None:
+        get_ready_for_the_limit()
     _native.limit(limit_bytes)
 
 

@@ -269,6 +269,10 @@ def install(settings):
         from heapkeeper import _native
     except ImportError as error:
         return str(error)
+    if settings.max_heap is not None:
+        from heapkeeper import _api
+
+        _api.get_ready_for_the_limit()
     reason = _native.install(_distance(settings), settings.max_heap or 0, settings.seed or 0)
     if reason is None and settings.profile == "exact":
         reason = _native.exact_start(0)

@@ -218,6 +218,35 @@ def test_limit_set_moved_and_lifted_by_the_program(run):
     assert answer.stdout == "300\nTrue True 300\nNone 300 20\n"
 
 
+@pytest.mark.parametrize("set_by", ["the environment", "the program"])
+def test_who_asks_at_the_limit_is_answered(run, set_by):
+    """The first question is asked when there is no memory left; then the limit is as it was."""
+    program = """
+        SET
+        hoard, answers = [], []
+        def fill():
+            try:
+                while True:
+                    hoard.append("x" * 200 + str(len(hoard)))
+            except MemoryError as error:
+                error.__traceback__ = None
+        def ask():
+            import heapkeeper
+            answers.append(heapkeeper.status()["heap"]["limit_bytes"])
+            answers.append("64 MiB" in heapkeeper.report())
+        fill()
+        before = len(hoard)
+        ask()
+        fill()  # takes the grace beyond the limit, and not the room for the answer
+        after = len(hoard)
+        hoard.clear()
+        print(set(answers), 250 * (after - before) < 2 << 20)
+    """
+    setting = 'import heapkeeper; heapkeeper.limit("64M")' if set_by == "the program" else ""
+    answer = run(program.replace("SET", setting), heapkeeper=LIMIT if set_by == "the environment" else "on")
+    assert answer.stdout == "{67108864, True} True\n"
+
+
 def test_a_collection_that_comes_to_the_limit_goes_on(run):
     """What goes wrong in one is only printed: nobody could handle it."""
     answer = run("""

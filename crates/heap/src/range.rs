@@ -127,6 +127,8 @@ pub struct Range {
     limit: AtomicUsize,
     /// Held bytes up to which small blocks may go, after a refusal that still stands; 0 without one.
     grace_end: AtomicUsize,
+    /// Bytes that may be held beyond the limit for now: see [`Range::widen_limit`].
+    widened: AtomicUsize,
     huge_allowed: AtomicBool,
     huge_wanted: AtomicBool,
 
@@ -215,6 +217,7 @@ impl Range {
                 returned: AtomicU64::new(0),
                 limit: AtomicUsize::new(usize::MAX),
                 grace_end: AtomicUsize::new(0),
+                widened: AtomicUsize::new(0),
                 huge_allowed: AtomicBool::new(true),
                 huge_wanted: AtomicBool::new(false),
                 lock: Lock::new(),
@@ -301,6 +304,19 @@ impl Range {
         self.with_state(|state| state.handler = handler);
         self.limit.store(limit_bytes, Relaxed);
         self.grace_end.store(0, Relaxed);
+    }
+
+    /// Let all heaps hold `bytes` more than the limit, or than they hold where that is more: for whoever answers what became of the
+    /// memory, of all times when there is none left. Returns what [`Range::narrow_limit`] takes back.
+    pub fn widen_limit(&self, bytes: usize) -> usize {
+        let widened = bytes.saturating_add(self.held.load(Relaxed).saturating_sub(self.limit.load(Relaxed)));
+        self.widened.fetch_add(widened, Relaxed);
+        widened
+    }
+
+    /// The end of what [`Range::widen_limit`] began, with the bytes that it returned.
+    pub fn narrow_limit(&self, widened_bytes: usize) {
+        self.widened.fetch_sub(widened_bytes, Relaxed);
     }
 
     /// Choose when arenas ask for huge pages. Affects arenas taken from now on.
@@ -436,7 +452,7 @@ impl Range {
 
     /// Count `bytes` as held, if the limit allows. Small blocks may draw on the grace after a refusal.
     pub(crate) fn charge(&self, bytes: usize, small: bool) -> bool {
-        let limit = self.limit.load(Relaxed);
+        let limit = self.limit.load(Relaxed).saturating_add(self.widened.load(Relaxed));
         let most = if small { limit.max(self.grace_end.load(Relaxed)) } else { limit };
         // Compare first, then add: a request far beyond the limit must not make those of other threads fail meanwhile.
         self.held.fetch_update(Relaxed, Relaxed, |held| held.checked_add(bytes).filter(|held| *held <= most)).is_ok()
@@ -487,7 +503,7 @@ impl Range {
 
     /// Whether memory kept for reuse would carry the process past the limit.
     pub(crate) fn near_limit(&self, retained_bytes: usize, needed_bytes: usize) -> bool {
-        let limit = self.limit.load(Relaxed);
+        let limit = self.limit.load(Relaxed).saturating_add(self.widened.load(Relaxed));
         limit != usize::MAX
             && self.held.load(Relaxed).saturating_add(retained_bytes).saturating_add(needed_bytes) > limit
     }

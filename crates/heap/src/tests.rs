@@ -111,6 +111,30 @@ fn kept_memory_comes_before_fresh() {
     assert!(unsafe { heap.free(block) && heap.free(neighbour) });
 }
 
+#[test]
+fn a_limit_is_widened_as_often_as_it_is_asked_for() {
+    let range = Range::reserve(1 << 30).unwrap();
+    let mut heap = Heap::new(range).unwrap();
+    let held = heap.alloc(4 * ARENA_BYTES);
+    range.set_limit(2 * ARENA_BYTES, None);
+    let mut room = |arenas: usize| {
+        let block = heap.alloc(arenas * ARENA_BYTES);
+        // SAFETY: allocated just now, and not used again.
+        !block.is_null() && unsafe { heap.free(block) }
+    };
+    assert!(!room(1));
+    // By so much more than what is held, which is more than the limit.
+    let first = range.widen_limit(3 * ARENA_BYTES);
+    assert!(room(3) && !room(4));
+    let second = range.widen_limit(3 * ARENA_BYTES);
+    range.narrow_limit(first);
+    assert!(room(3));
+    range.narrow_limit(second);
+    assert!(!room(1));
+    // SAFETY: allocated above, and not used again.
+    assert!(unsafe { heap.free(held) });
+}
+
 /// A kernel that refuses to move memory leaves a hole at the target (Linux 5.7 to 6.16): once the copy went there.
 #[test]
 fn refused_moves_left_holes() {

@@ -118,6 +118,20 @@ pub fn set_limit(bytes: usize) {
     }
 }
 
+/// What an answer about the heap may take beyond the limit: **16 MiB**.
+const ANSWER_BYTES: usize = 16 << 20;
+
+/// Let the heaps hold more than their limit while they are asked where memory went. Returns what [`narrow_limit`] takes.
+pub fn widen_limit() -> usize {
+    hosts::range().map_or(0, |range| range.widen_limit(ANSWER_BYTES))
+}
+
+pub fn narrow_limit(widened_bytes: usize) {
+    if let Some(range) = hosts::range() {
+        range.narrow_limit(widened_bytes);
+    }
+}
+
 fn number(domain: Domain) -> ffi::PyMemAllocatorDomain {
     match domain {
         Domain::Raw => ffi::PyMemAllocatorDomain::PYMEM_DOMAIN_RAW,

@@ -19,7 +19,7 @@ static COLLECTOR_REASON: Mutex<Option<String>> = Mutex::new(None);
 /// Called by the interpreter to import the module.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn PyInit__native() -> *mut PyObject {
-    static mut METHODS: [ffi::PyMethodDef; 37] = [
+    static mut METHODS: [ffi::PyMethodDef; 39] = [
         method(c"install", py_install, c"install(sample_bytes, max_heap, seed)\n--\n\nPut this process on our heap. Returns None, or in one line why CPython's allocator stays."),
         method(c"installed", py_installed, c"installed()\n--\n\nWhether this process is on our heap."),
         method(c"in_main_interpreter", py_in_main_interpreter, c"in_main_interpreter()\n--\n\nWhether the calling interpreter is the process's first."),
@@ -29,6 +29,8 @@ pub unsafe extern "C" fn PyInit__native() -> *mut PyObject {
         method(c"where", py_where, c"where(obj)\n--\n\nWhere an object lives, as a dict."),
         method(c"gc_install", py_gc_install, c"gc_install(mode)\n--\n\nHave full collections of this interpreter done (\"heapkeeper\", or \"background\" where a child searches), checked (\"verify\") or left alone (\"cpython\") by our collector. Returns None, or in one line why CPython's stays."),
         method(c"limit", py_limit, c"limit(bytes)\n--\n\nSet the hard limit; 0 for none."),
+        method(c"widen_limit", py_widen_limit, c"widen_limit()\n--\n\nAllow more than the limit for an answer. Returns what narrow_limit() takes."),
+        method(c"narrow_limit", py_narrow_limit, c"narrow_limit(widened)\n--\n\nThe answer is given."),
         method(c"trim", py_trim, c"trim()\n--\n\nGive free memory back to the OS. Returns the bytes given back."),
         method(c"exact_start", counting::py_start, c"exact_start(max_frames)\n--\n\nCount every allocation from now on, with stacks of so many innermost frames; 0 for whole stacks with recursion folded. Returns None, or in one line why not."),
         method(c"exact_stop", counting::py_stop, c"exact_stop()\n--\n\nStop counting, and forget what was counted."),
@@ -323,6 +325,22 @@ native! {
             return ptr::null_mut();
         };
         install::set_limit(usize::try_from(bytes).unwrap_or(usize::MAX));
+        none()
+    }
+}
+
+native! {
+    fn py_widen_limit() {
+        ffi::PyLong_FromSize_t(install::widen_limit())
+    }
+}
+
+native! {
+    fn py_narrow_limit(widened) {
+        let Some(widened) = unsigned(widened) else {
+            return ptr::null_mut();
+        };
+        install::narrow_limit(usize::try_from(widened).unwrap_or(0));
         none()
     }
 }
