@@ -5,7 +5,7 @@
 //! free arenas are kept, within bounds that hold however long the program then sits still:
 //!
 //! - `kept <= max(recent peak / 4, 1 MiB)` while that peak is below 16 MiB: small processes do not pay;
-//! - `kept <= 64 MiB` above, as much as glibc's malloc keeps at most;
+//! - `kept <= 64 MiB` above, the most that glibc's malloc lets its trim threshold grow to (mallopt(3));
 //! - `kept <= max(that, the span of arenas freed last, up to 64 MiB)` for 20 ms: one large buffer that comes and goes;
 //! - `held + kept <= peak`, that of the whole life, whenever fresh memory is taken: keeping memory never raises the peak.
 //!

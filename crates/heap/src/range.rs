@@ -316,7 +316,8 @@ impl Range {
 
     /// The end of what [`Range::widen_limit`] began, with the bytes that it returned.
     pub fn narrow_limit(&self, widened_bytes: usize) {
-        self.widened.fetch_sub(widened_bytes, Relaxed);
+        // In a child that was forked meanwhile it is narrow already.
+        let _ = self.widened.fetch_update(Relaxed, Relaxed, |widened| Some(widened.saturating_sub(widened_bytes)));
     }
 
     /// Choose when arenas ask for huge pages. Affects arenas taken from now on.
@@ -359,6 +360,8 @@ impl Range {
     /// After a fork, in the child: waiting threads did not come along.
     pub fn after_fork_in_child(&self) {
         self.lock.reset();
+        // So did not whoever would have narrowed the limit again.
+        self.widened.store(0, Relaxed);
     }
 
     // --- tables ---

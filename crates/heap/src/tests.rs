@@ -131,6 +131,11 @@ fn a_limit_is_widened_as_often_as_it_is_asked_for() {
     assert!(room(3));
     range.narrow_limit(second);
     assert!(!room(1));
+    // A child of a fork has none of it, and what ends there changes nothing.
+    let forked = range.widen_limit(3 * ARENA_BYTES);
+    range.after_fork_in_child();
+    range.narrow_limit(forked);
+    assert!(!room(1));
     // SAFETY: allocated above, and not used again.
     assert!(unsafe { heap.free(held) });
 }

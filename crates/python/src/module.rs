@@ -331,7 +331,12 @@ native! {
 
 native! {
     fn py_widen_limit() {
-        ffi::PyLong_FromSize_t(install::widen_limit())
+        let widened = install::widen_limit();
+        let answer = ffi::PyLong_FromSize_t(widened);
+        if answer.is_null() {
+            install::narrow_limit(widened);
+        }
+        answer
     }
 }
 

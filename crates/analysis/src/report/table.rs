@@ -48,8 +48,7 @@ pub(super) fn at_peak(
         0 => ", counted to the byte".to_owned(),
         distance => {
             let error = margin(profile.peak_error_bytes, profile.peak_bytes);
-            let gap = if error.is_empty() { "" } else { " " };
-            format!("{gap}{error}, sampled every {} on average", bytes(distance))
+            format!(" {error}, sampled every {} on average", bytes(distance))
         }
     };
     page.line(Line::new().strong(heading).dim(format!("  {}{basis}", bytes(profile.peak_bytes))));
