@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import contextlib
 import importlib.util
 import inspect
 import json
@@ -62,7 +63,9 @@ def main(arguments):
         # Before the program's first import, so that all its memory is ours.
         if not heapkeeper.install():
             raise _Problem("memory is counted on our heap only, and CPython's allocator stays")
-        answer = leak.measure(_function(options.target), options.times, options.warm_up, _progress(options))
+        with contextlib.ExitStack() as at_end:
+            function = _function(options.target, at_end)
+            answer = leak.measure(function, options.times, options.warm_up, _progress(options))
     except (_Problem, NotInstalledError) as problem:
         print(f"{_COMMAND}: {problem}", file=sys.stderr)
         return 2
@@ -106,8 +109,8 @@ def _progress(options):
     return lambda made: print(f"\r{made} of {calls} calls", end="", file=sys.stderr, flush=True)
 
 
-def _function(target):
-    """What to call. Raises _Problem."""
+def _function(target, at_end):
+    """What to call, and to `at_end`, an ExitStack, what to do when it is not called any more. Raises _Problem."""
     module, _, name = target.rpartition(":")
     if module.endswith(".py"):
         found = _attribute(_load(module), name, module)
@@ -130,8 +133,23 @@ def _function(target):
     if inspect.iscoroutinefunction(found):
         # One loop for all calls, so that what a loop leaves behind is not the function's.
         loop = asyncio.new_event_loop()
+        at_end.callback(_close, loop)
         return lambda: loop.run_until_complete(found())
     return found
+
+
+def _close(loop):
+    """Close a loop as `asyncio.run` does: what the function left running on it is cancelled."""
+    try:
+        tasks = asyncio.all_tasks(loop)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            loop.run_until_complete(asyncio.wait(tasks))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.run_until_complete(loop.shutdown_default_executor())
+    finally:
+        loop.close()
 
 
 def _load(path):

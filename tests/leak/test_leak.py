@@ -10,7 +10,7 @@ import pytest
 from processes import COMMAND
 
 MODULE = '''
-import collections, functools, itertools, random, sys, threading
+import asyncio, collections, functools, itertools, random, sys, threading
 
 kept = []
 numbers = itertools.count()
@@ -64,6 +64,10 @@ def leaks_after_a_cache_has_filled():
 
 async def leaks_in_a_coroutine():
     kept.append(bytes(1000))
+
+
+async def leaks_tasks():
+    kept.append(asyncio.ensure_future(asyncio.sleep(3600)))
 
 
 def leaks_a_list():
@@ -274,6 +278,12 @@ def test_what_does_not_leak_is_not_accused(leak, function, times):
     outcome = leak(f"shop:{function}", "--times", times, "--json")
     found = answer(outcome)
     assert (outcome.status, found["grows"], found["lines"]) == (0, False, [])
+
+
+@pytest.mark.parametrize("function", ["leaks_in_a_coroutine", "leaks_tasks"])
+def test_the_loop_of_a_coroutine_is_closed(leak, function):
+    outcome = leak(f"shop:{function}", "--json", env={"PYTHONWARNINGS": "always"})
+    assert (outcome.status, outcome.stderr) == (1, "")
 
 
 def test_text(leak):
