@@ -79,7 +79,7 @@ try:
     while True:
         kept.append(np.ones(1_000_000))
 except MemoryError:
-    print(20 < len(kept) < 25)
+    print(20 < len(kept) <= (200 << 20) // 8_000_000)
 array = kept.pop()
 kept.clear()
 try:
