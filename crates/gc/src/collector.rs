@@ -239,11 +239,9 @@ fn find_in_heap<M: ObjectModel>(model: &mut M) -> Found {
         |times| &mut times.count_ns,
         |model| {
             let mut counting = search.counting(scratch.counters);
-            model.heap().visit_live(|block| {
-                if block.block_bytes >= MIN_OBJECT_BYTES
-                    && let Some(object) = model.candidate(block.address)
-                {
-                    counting.add(model, object);
+            model.heap().visit_runs(|run| {
+                if run.block_bytes() >= MIN_OBJECT_BYTES {
+                    counting.add(model, run);
                 }
             });
             counting.end(model);

@@ -20,8 +20,11 @@
 //! elsewhere, which is always safe: they float until others are gone. Telemetry says how many.
 
 use core::marker::PhantomData;
+use core::mem::MaybeUninit;
 
-use crate::mark::LOOKS;
+use heapkeeper_heap::Run;
+
+use crate::mark::{Batch, LOOKS};
 use crate::model::{Generation, Graph, ObjectModel, Visitor};
 use crate::scratch::{CounterIndex, Counters, List, Scratch};
 use crate::search::Search;
@@ -42,6 +45,9 @@ const LOWEST: u8 = 1 << 7;
 /// Slots of the table of large counts: for a list, whose collection may be short, and for a search.
 const LISTED_SLOTS: usize = 1 << 12;
 const SEARCH_SLOTS: usize = 1 << 16;
+
+/// Candidates of a search that are traced together: few, so that reading them goes on while counters arrive.
+const BATCH: usize = 4;
 
 /// What a count pass saw.
 #[derive(Debug, Clone, Copy, Default)]
@@ -340,92 +346,122 @@ impl<M: ObjectModel> Visitor<M::Ref> for Listing<'_, M> {
 
 /// Adds and counts the candidates of a search in one sweep over the heap. Afterwards the counter of each is 0 if and only if
 /// external = 0; those of other places are anything.
-pub(crate) struct Counting<'s, 'a> {
+pub(crate) struct Counting<'s, 'a, M: ObjectModel> {
     search: &'s mut Search<'a>,
-    counters: SubtractAhead,
+    subtract: SubtractAhead<M>,
     counted: Counted,
     last_page: usize,
-    /// Candidates of the word of bits that the sweep is at.
-    word: usize,
-    bits: u64,
+    /// Objects to be traced.
+    batch: Batch<M, BATCH>,
 }
 
-impl<'s, 'a> Counting<'s, 'a> {
-    pub(crate) fn new(search: &'s mut Search<'a>, counters: Counters) -> Counting<'s, 'a> {
+impl<'s, 'a, M: ObjectModel> Counting<'s, 'a, M> {
+    pub(crate) fn new(search: &'s mut Search<'a>, counters: Counters) -> Counting<'s, 'a, M> {
         let large = Large::new(search.stack);
-        let counters = SubtractAhead { counters, large, ring: [core::ptr::null_mut(); LOOKS], next: 0 };
-        Counting { search, counters, counted: Counted::default(), last_page: usize::MAX, word: 0, bits: 0 }
+        let waiting = [const { MaybeUninit::uninit() }; LOOKS];
+        let subtract = SubtractAhead { counters, large, waiting, length: 0, graph: PhantomData };
+        Counting { search, subtract, counted: Counted::default(), last_page: usize::MAX, batch: Batch::new() }
     }
 
-    /// A candidate. Each is added once; best in the order of addresses.
-    #[inline(always)]
-    pub(crate) fn add<G: Graph>(&mut self, graph: &G, object: G::Ref) {
-        let address = G::address(object);
-        prefetch(address.wrapping_add(SWEEP_AHEAD_BYTES));
-        let (word, bit) = self.search.space.bit_inside(address);
-        if word != self.word {
-            self.search.space.add_word_inside(self.word, self.bits);
-            (self.word, self.bits) = (word, 0);
+    /// The candidates among these blocks. Each is added once, in the order of addresses.
+    pub(crate) fn add(&mut self, model: &M, run: &Run) {
+        let (inside, counters) = (self.search.space.inside(), self.subtract.counters);
+        let (mut word, mut bits) = (0, 0);
+        run.visit_live(|block| {
+            let Some(object) = model.candidate(block) else { return };
+            prefetch(block.wrapping_add(SWEEP_AHEAD_BYTES));
+            let (its_word, bit) = inside.bit(block);
+            if its_word != word {
+                self.end_word(word, bits);
+                (word, bits) = (its_word, 0);
+            }
+            bits |= bit;
+            // SAFETY: the object lies in the heap, and so its counter in the table.
+            unsafe { self.subtract.large.add(counters.address(block), model.refcount(object)) };
+            if !self.batch.push(object) {
+                self.trace(model);
+            }
+        });
+        self.end_word(word, bits);
+    }
+
+    fn trace(&mut self, model: &M) {
+        model.trace_all(self.batch.objects(), &mut self.subtract);
+        self.batch.clear();
+    }
+
+    /// These are all candidates of a word of bits that a run has.
+    fn end_word(&mut self, word: usize, bits: u64) {
+        if bits != 0 {
+            let page = self.subtract.counters.address_of_word(word).addr() / PAGE_BYTES;
+            self.counted.pages += usize::from(page != self.last_page);
+            self.last_page = page;
+            self.counted.candidates += bits.count_ones() as usize;
+            self.search.space.add_word_inside(word, bits);
         }
-        self.bits |= bit;
-        let counter = self.counters.counters.address(address);
-        let page = counter.addr() / PAGE_BYTES;
-        self.counted.pages += usize::from(page != self.last_page);
-        self.last_page = page;
-        self.counted.candidates += 1;
-        // SAFETY: the object lies in the heap, and so its counter in the table.
-        unsafe { self.counters.large.add(counter, graph.refcount(object)) };
-        graph.trace(object, &mut Ahead::<G> { counters: &mut self.counters, graph: PhantomData });
     }
 
     /// All were added.
-    pub(crate) fn end<G: Graph>(mut self, graph: &G) {
-        self.counters.end();
-        self.search.space.add_word_inside(self.word, self.bits);
-        self.counted.assumed = end_large(graph, self.search, &self.counters.large);
-        self.counted.stack_entries = self.counters.large.0.stack_entries();
+    pub(crate) fn end(mut self, model: &M) {
+        self.trace(model);
+        self.subtract.all();
+        self.counted.assumed = end_large(model, self.search, &self.subtract.large);
+        self.counted.stack_entries = self.subtract.large.0.stack_entries();
         self.search.set_counted(self.counted);
     }
 }
 
-/// Subtracts when the counter had time to arrive from memory.
-struct SubtractAhead {
+/// Subtracts when counters had time to arrive from memory.
+struct SubtractAhead<G> {
     counters: Counters,
     large: Large,
-    /// Counters that one is still to be taken from, in a ring; null where there is none.
-    ring: [*mut u8; LOOKS],
-    next: usize,
-}
-
-impl SubtractAhead {
-    #[inline(always)]
-    fn take(large: &mut Large, counter: *mut u8) {
-        if !counter.is_null() {
-            // SAFETY: counters in the ring lie in the table, which one thread uses.
-            unsafe { large.subtract(counter) };
-        }
-    }
-
-    fn end(&mut self) {
-        self.ring.iter().for_each(|counter| Self::take(&mut self.large, *counter));
-    }
-}
-
-struct Ahead<'a, G> {
-    counters: &'a mut SubtractAhead,
+    /// Counters that one is still to be taken from.
+    waiting: [MaybeUninit<*mut u8>; LOOKS],
+    length: usize,
     graph: PhantomData<G>,
 }
 
-impl<G: Graph> Visitor<G::Ref> for Ahead<'_, G> {
+impl<G> SubtractAhead<G> {
+    fn all(&mut self) {
+        for counter in &self.waiting[..core::mem::take(&mut self.length)] {
+            // SAFETY: so many were written; they lie in the table, which one thread uses.
+            unsafe { self.large.subtract(counter.assume_init()) };
+        }
+    }
+}
+
+impl<G: Graph> Visitor<G::Ref> for SubtractAhead<G> {
     #[inline(always)]
     fn visit(&mut self, child: G::Ref) {
-        let SubtractAhead { counters, large, ring, next } = &mut *self.counters;
-        if counters.index(G::address(child)).is_some() {
-            let counter = counters.address(G::address(child));
+        if self.counters.index(G::address(child)).is_some() {
+            let counter = self.counters.address(G::address(child));
             prefetch(counter);
-            let slot = &mut ring[*next % LOOKS];
-            *next += 1;
-            SubtractAhead::take(large, core::mem::replace(slot, counter));
+            if self.length == LOOKS {
+                self.all();
+            }
+            // SAFETY: there are `LOOKS` places.
+            unsafe { self.waiting.get_unchecked_mut(self.length).write(counter) };
+            self.length += 1;
+        }
+    }
+
+    #[inline(always)]
+    fn visit_all(&mut self, children: &[G::Ref]) {
+        for children in children.chunks(LOOKS) {
+            if self.length + children.len() > LOOKS {
+                self.all();
+            }
+            let (counters, mut length) = (self.counters, self.length);
+            for child in children {
+                if counters.index(G::address(*child)).is_some() {
+                    let counter = counters.address(G::address(*child));
+                    prefetch(counter);
+                    // SAFETY: there is room for all of them.
+                    unsafe { self.waiting.get_unchecked_mut(length).write(counter) };
+                    length += 1;
+                }
+            }
+            self.length = length;
         }
     }
 }

@@ -1,36 +1,43 @@
 //! The mark pass: what is known to be alive leads to.
 //!
-//! A cursor sweeps over the candidates in address order and traces each that is reached. A child that was not reached so
-//! far is reached now; if it lies ahead, the cursor will come by, and nothing else is done; if it lies behind, it is queued.
+//! A cursor sweeps over the candidates in address order and takes up each that is reached. A child that was not reached so
+//! far is reached now; if it lies ahead, the cursor will come by, and nothing else is done; if it lies behind, it goes on a
+//! stack, whose top is taken up before the cursor goes on.
 //!
-//! The queue is a FIFO of [`FIFO`] objects, each prefetched as it enters, over a stack (Cher, Hosking, Vitek: Software
-//! prefetching for mark-sweep garbage collection, ISMM 2004). What is in the FIFO stays there while the cursor goes on, so
-//! that memory has time to arrive. Where bits say what is reached, children wait in the same way before that: the last [`LOOKS`]
-//! are still to be looked at. They are told behind from ahead by where the cursor is when they are. And an object whose references
-//! lie outside it, as a list's do, waits for that memory: it is traced when [`WAITS`] others have come to wait.
+//! Objects are taken up and traced by the batch, three of which are under way, so that memory has time to arrive (Cher,
+//! Hosking, Vitek: Software prefetching for mark-sweep garbage collection, ISMM 2004), and little is done for each object alone:
 //!
-//! **It ends, and nothing is missed.** An object is reached once in a collection, so each enters the queue at most once. An
+//! ```text
+//! stack ─┬─▶ coming ─────────▶ arriving ───────▶ ready ────▶ children ─┬─▶ stack, if new and behind
+//! sweep ─┘   objects that      what they read    traced      that wait │
+//!            were asked for    elsewhere is,                           └─▶ left to the sweep, or known
+//!                              as a list's items
+//! ```
+//! Where bits say what is reached and lie far and wide, children wait to be looked at, for their bits to arrive.
+//!
+//! **It ends, and nothing is missed.** An object is reached once in a collection, so each enters the stack at most once. An
 //! object reached while the stack is full is dropped: it is reached, but perhaps not traced. Then the sweep is repeated
 //! from the start, and traces it with everything else that is reached; tracing twice changes nothing. A sweep that drops
-//! nothing has traced all that is reached, by the cursor or by the queue, and is the last. A sweep drops only when the
+//! nothing has traced all that is reached, by the cursor or by the stack, and is the last. A sweep drops only when the
 //! stack was full, thus has reached at least as many objects as the stack holds: with a stack of S, at most 1 + n/S sweeps
 //! for n candidates; S is at least heap bytes / 512 and n at most heap bytes / 32, so at most 17.
 
+use core::cell::Cell;
 use core::marker::PhantomData;
+use core::mem::MaybeUninit;
 
 use crate::count::LISTED;
 use crate::model::{Graph, Visitor};
 use crate::scratch::{Counters, List, Scratch};
 use crate::search::Search;
-use crate::space::{Place, SWEEP_AHEAD_BYTES, Space, prefetch};
+use crate::space::{GRANULE_BYTES, INSIDE_POSITION, Inside, Part, Place, Space, prefetch};
 
-/// Objects on their way from memory.
-const FIFO: usize = 16;
-/// Children whose bits, or counters, are on their way from memory.
+/// Objects that are taken up and traced together.
+const BATCH: usize = 16;
+/// Children that wait to be looked at, or counted, at most.
 pub(crate) const LOOKS: usize = 32;
-
-/// Objects whose memory elsewhere is on its way.
-const WAITS: usize = 16;
+/// How far the sweep goes on at once while what was taken up may still lead to something behind it, in granules: 16 KiB.
+const STRIDE: usize = 1024;
 
 /// What a mark pass saw.
 #[derive(Debug, Clone, Copy, Default)]
@@ -42,34 +49,31 @@ pub(crate) struct Marked {
 }
 
 /// How an object is known to be reached.
-trait Reach {
-    /// Whether it pays to ask for what `reach` looks at ahead of time.
-    const LOOKS_AHEAD: bool = false;
-
+trait Reach: Copy {
     /// The object's place in the order of the sweep, if it is a candidate that was not reached so far: it is now.
     fn reach(&self, address: *mut u8) -> Option<usize>;
 
-    /// Ask for what `reach` will look at.
-    #[inline(always)]
-    fn expect(&self, _: *mut u8) {}
-
     /// Whether the object is a candidate.
     fn is_candidate(&self, address: *mut u8) -> bool;
-}
 
-/// By its bit. Asking ahead pays where sweeps find little reached already, and have to go far and wide.
-struct ByBit<'a, const LOOKS_AHEAD: bool>(&'a Space<'a>);
-
-impl<const LOOKS_AHEAD: bool> Reach for ByBit<'_, LOOKS_AHEAD> {
-    const LOOKS_AHEAD: bool = LOOKS_AHEAD;
-
+    /// Ask for what tells whether a child is reached. Its granule, for `look`; `None` if it is better reached here and now.
     #[inline(always)]
-    fn expect(&self, address: *mut u8) {
-        if let Some(place) = self.0.place(address) {
-            place.prefetch();
-        }
+    fn expect(&self, _: *mut u8) -> Option<usize> {
+        None
     }
 
+    /// Reach a child whose granule `expect` answered. Its address, and whether it was not reached so far and lies before
+    /// `front`.
+    fn look(&self, _granule: usize, _front: usize) -> (*mut u8, bool) {
+        unreachable!("no child waits")
+    }
+}
+
+/// By its bit.
+#[derive(Clone, Copy)]
+struct ByBit<'a>(&'a Space<'a>);
+
+impl Reach for ByBit<'_> {
     #[inline(always)]
     fn reach(&self, address: *mut u8) -> Option<usize> {
         let place = self.0.place(address)?;
@@ -85,7 +89,44 @@ impl<const LOOKS_AHEAD: bool> Reach for ByBit<'_, LOOKS_AHEAD> {
     }
 }
 
+/// By its bit, where sweeps find little reached already, and have to go far and wide: whether a child is new, and lies
+/// behind, is a toss-up that the processor cannot guess, so it takes no branch.
+#[derive(Clone, Copy)]
+struct ByDistantBit<'a> {
+    at_once: ByBit<'a>,
+    inside: Inside,
+    /// Takes the words that do not change.
+    nowhere: &'a Cell<u64>,
+}
+
+impl Reach for ByDistantBit<'_> {
+    #[inline(always)]
+    fn reach(&self, address: *mut u8) -> Option<usize> {
+        self.at_once.reach(address)
+    }
+
+    #[inline(always)]
+    fn is_candidate(&self, address: *mut u8) -> bool {
+        self.at_once.is_candidate(address)
+    }
+
+    #[inline(always)]
+    fn expect(&self, address: *mut u8) -> Option<usize> {
+        let granule = self.inside.granule(address)?;
+        self.inside.prefetch(granule);
+        Some(granule)
+    }
+
+    #[inline(always)]
+    fn look(&self, granule: usize, front: usize) -> (*mut u8, bool) {
+        // SAFETY: `expect` answered the granule, and memory that takes a word is there.
+        let is_new = unsafe { self.inside.take_unreached(granule, self.nowhere.as_ptr()) };
+        (self.inside.address(granule), is_new & (granule < front.saturating_sub(INSIDE_POSITION)))
+    }
+}
+
 /// By its counter, which is above 0; those whose bit is gone were reached earlier.
+#[derive(Clone, Copy)]
 struct ByCounter<'a>(&'a Space<'a>);
 
 impl Reach for ByCounter<'_> {
@@ -105,7 +146,14 @@ impl Reach for ByCounter<'_> {
 }
 
 /// Over a list: by its counter, which is above [`LISTED`].
+#[derive(Clone, Copy)]
 struct Listed(Counters);
+
+impl Listed {
+    fn position(address: *mut u8) -> usize {
+        address.addr() / GRANULE_BYTES
+    }
+}
 
 impl Reach for Listed {
     #[inline(always)]
@@ -113,7 +161,7 @@ impl Reach for Listed {
         let index = self.0.index(address)?;
         (self.0.get(index) == LISTED).then(|| {
             self.0.set(index, LISTED + 1);
-            address.addr()
+            Listed::position(address)
         })
     }
 
@@ -129,62 +177,187 @@ pub(crate) fn mark_known<G: Graph>(
     search: &Search<'_>,
     roots: impl FnOnce(&mut dyn FnMut(G::Ref)),
 ) -> Marked {
-    let marker = Marker::<G, _>::new(ByBit::<false>(&search.space), search.stack);
-    // All of them lie ahead of the cursor.
+    let reach = ByBit(&search.space);
+    // All of them lie ahead of the sweep.
     roots(&mut |root| {
-        marker.reach.reach(G::address(root));
+        reach.reach(G::address(root));
     });
-    marker.sweep_reached(graph, search)
+    mark_by(graph, search, reach)
 }
 
 /// Mark what the reached lead to. Afterwards the bit of each candidate that they reach is gone.
 pub(crate) fn mark_reached<G: Graph>(graph: &G, search: &Search<'_>) -> Marked {
-    Marker::<G, _>::new(ByBit::<true>(&search.space), search.stack).sweep_reached(graph, search)
+    let (at_once, inside, nowhere) = (ByBit(&search.space), search.space.inside(), &Cell::new(0));
+    mark_by(graph, search, ByDistantBit { at_once, inside, nowhere })
+}
+
+fn mark_by<G: Graph>(graph: &G, search: &Search<'_>, reach: impl Reach) -> Marked {
+    // SAFETY: words are those of the part's tables.
+    let bits = |part: &Part, word| unsafe { part.candidates_word(word) & !part.unreached_word(word) };
+    Marker::<G, _>::new(reach, search.stack).mark(graph, || Bits::new(&search.space, bits, |_| true))
 }
 
 /// Mark from what the count found to be held from elsewhere. Afterwards the counter of an unreached candidate is 0 if and
 /// only if it is unreachable.
 pub(crate) fn mark<G: Graph>(graph: &G, search: &Search<'_>) -> Marked {
-    let marker = Marker::<G, _>::new(ByCounter(&search.space), search.stack);
     // SAFETY: words are those of the part's tables.
-    marker.sweep(graph, search, |part, word| unsafe { part.unreached_word(word) }, |place| place.counter() != 0)
+    let bits = |part: &Part, word| unsafe { part.unreached_word(word) };
+    let sweep = || Bits::new(&search.space, bits, |place| place.counter() != 0);
+    Marker::<G, _>::new(ByCounter(&search.space), search.stack).mark(graph, sweep)
 }
 
 /// Mark over the first `length` entries of the list, after `count_list`. Afterwards the counter of a listed object is
 /// [`LISTED`] if and only if it is unreachable.
 pub(crate) fn mark_list<G: Graph>(graph: &G, scratch: &Scratch, stack: List, length: usize) -> Marked {
-    let mut marker = Marker::<G, _>::new(Listed(scratch.counters), stack);
-    loop {
-        for i in 0..length {
-            let address = scratch.list.get(i);
-            if scratch.counters.of(address) > LISTED {
-                // SAFETY: the list holds objects that are alive.
-                marker.cursor_at(graph, address.addr(), unsafe { G::at(address) });
+    let sweep = || Entries { list: scratch.list, counters: scratch.counters, next: 0, length };
+    Marker::<G, _>::new(Listed(scratch.counters), stack).mark(graph, sweep)
+}
+
+/// Goes over the candidates once, in the order of their positions.
+trait Sweep {
+    /// Call `take` with those that are reached, in order, until it answers false or the next lies beyond position `end`;
+    /// with no `end`, beyond a stride from the first. Returns how far the sweep has come: what lies before is behind it.
+    fn go_on(&mut self, end: Option<usize>, take: impl FnMut(*mut u8) -> bool) -> usize;
+}
+
+/// What the sweep has come to when it is through.
+const THROUGH: usize = usize::MAX;
+
+/// Over the candidates that `bits` has in a word of a part's tables, and that `is_reached` wants.
+struct Bits<'a, B, I> {
+    space: &'a Space<'a>,
+    bits: B,
+    is_reached: I,
+    /// Where it is: the part, its word, and what of that lies ahead.
+    part: usize,
+    word: usize,
+    ahead: u64,
+}
+
+impl<'a, B: Fn(&Part, usize) -> u64, I: Fn(Place<'_>) -> bool> Bits<'a, B, I> {
+    fn new(space: &'a Space<'a>, bits: B, is_reached: I) -> Bits<'a, B, I> {
+        Bits { space, bits, is_reached, part: 0, word: space.parts()[0].first_word, ahead: !0 }
+    }
+}
+
+impl<B: Fn(&Part, usize) -> u64, I: Fn(Place<'_>) -> bool> Sweep for Bits<'_, B, I> {
+    #[inline(always)]
+    fn go_on(&mut self, mut end: Option<usize>, mut take: impl FnMut(*mut u8) -> bool) -> usize {
+        let parts = self.space.parts();
+        while let Some(part) = parts.get(self.part) {
+            while self.word < part.end_word {
+                let first = part.position(self.word * 64);
+                if end.is_some_and(|end| first > end) {
+                    return first;
+                }
+                let mut ready = (self.bits)(part, self.word) & self.ahead;
+                while ready != 0 {
+                    let bit = ready.trailing_zeros();
+                    ready &= ready - 1;
+                    let place = Place::new(part, self.word * 64 + bit as usize);
+                    if (self.is_reached)(place) {
+                        let position = place.position();
+                        end = end.or(Some(position + STRIDE));
+                        if !take(self.space.address(part, self.word * 64 + bit as usize)) {
+                            self.ahead = !1 << bit;
+                            return position + 1;
+                        }
+                    }
+                }
+                self.word += 1;
+                self.ahead = !0;
+            }
+            self.part += 1;
+            self.word = parts.get(self.part).map_or(0, |part| part.first_word);
+        }
+        THROUGH
+    }
+}
+
+/// Over the entries of a list whose counter is above [`LISTED`].
+struct Entries {
+    list: List,
+    counters: Counters,
+    next: usize,
+    length: usize,
+}
+
+impl Sweep for Entries {
+    #[inline(always)]
+    fn go_on(&mut self, mut end: Option<usize>, mut take: impl FnMut(*mut u8) -> bool) -> usize {
+        while self.next < self.length {
+            let address = self.list.get(self.next);
+            let position = Listed::position(address);
+            if end.is_some_and(|end| position > end) {
+                return position;
+            }
+            self.next += 1;
+            if self.counters.of(address) > LISTED {
+                end = end.or(Some(position + STRIDE));
+                if !take(address) {
+                    return position + 1;
+                }
             }
         }
-        if marker.end(graph) {
-            return marker.marked;
-        }
+        THROUGH
+    }
+}
+
+/// Objects that are traced together.
+pub(crate) struct Batch<G: Graph, const N: usize> {
+    objects: [MaybeUninit<G::Ref>; N],
+    length: usize,
+}
+
+impl<G: Graph, const N: usize> Batch<G, N> {
+    #[inline(always)]
+    pub(crate) fn new() -> Batch<G, N> {
+        Batch { objects: [const { MaybeUninit::uninit() }; N], length: 0 }
+    }
+
+    /// Add an object. Whether there is room for another one.
+    ///
+    /// # Panics
+    /// If there was none.
+    #[inline(always)]
+    pub(crate) fn push(&mut self, object: G::Ref) -> bool {
+        self.objects[self.length].write(object);
+        self.length += 1;
+        self.length < N
+    }
+
+    /// The same, and ask for it.
+    ///
+    /// # Safety
+    /// There is a live object at `address`.
+    #[inline(always)]
+    unsafe fn add(&mut self, address: *mut u8) -> bool {
+        prefetch(address);
+        // SAFETY: by the caller's word.
+        self.push(unsafe { G::at(address) })
+    }
+
+    #[inline(always)]
+    pub(crate) fn clear(&mut self) {
+        self.length = 0;
+    }
+
+    #[inline(always)]
+    pub(crate) fn objects(&self) -> &[G::Ref] {
+        // SAFETY: so many were written.
+        unsafe { core::slice::from_raw_parts(self.objects.as_ptr().cast(), self.length) }
     }
 }
 
 struct Marker<G, R> {
     reach: R,
-    /// Place of the object that the sweep has come to.
-    cursor: usize,
-    /// The last children visited, in a ring, if `R` looks ahead; null where there is none.
-    looks: [*mut u8; LOOKS],
-    looked: usize,
-    fifo: [*mut u8; FIFO],
-    /// Objects ever taken out of the FIFO, and put in: its content is `out..into`, modulo its length.
-    out: usize,
-    into: usize,
+    /// How far the sweep has come: positions before lie behind.
+    front: usize,
+    /// Granules of the children that wait.
+    children: [MaybeUninit<usize>; LOOKS],
+    waiting: usize,
     stack: List,
     depth: usize,
-    /// Objects whose memory elsewhere is on its way: `arrived..waiting`, modulo the length, ever put in and taken out.
-    waits: [*mut u8; WAITS],
-    arrived: usize,
-    waiting: usize,
     dropped: bool,
     marked: Marked,
     graph: PhantomData<G>,
@@ -194,171 +367,106 @@ impl<G: Graph, R: Reach> Marker<G, R> {
     fn new(reach: R, stack: List) -> Marker<G, R> {
         Marker {
             reach,
-            cursor: 0,
-            looks: [core::ptr::null_mut(); LOOKS],
-            looked: 0,
-            fifo: [core::ptr::null_mut(); FIFO],
-            out: 0,
-            into: 0,
+            front: 0,
+            children: [const { MaybeUninit::uninit() }; LOOKS],
+            waiting: 0,
             stack,
             depth: 0,
-            waits: [core::ptr::null_mut(); WAITS],
-            arrived: 0,
-            waiting: 0,
             dropped: false,
             marked: Marked::default(),
             graph: PhantomData,
         }
     }
 
-    /// Sweep over the candidates that are reached.
-    fn sweep_reached(self, graph: &G, search: &Search<'_>) -> Marked {
-        self.sweep(
-            graph,
-            search,
-            |part, word| {
-                // SAFETY: words are those of the part's tables.
-                unsafe { part.candidates_word(word) & !part.unreached_word(word) }
-            },
-            |_| true,
-        )
-    }
-
-    /// Sweep over the candidates that `bits` has in a word of a part's tables, and that `is_reached` wants.
-    fn sweep(
-        mut self,
-        graph: &G,
-        search: &Search<'_>,
-        bits: impl Fn(&crate::space::Part, usize) -> u64,
-        is_reached: impl Fn(Place<'_>) -> bool,
-    ) -> Marked {
+    fn mark<S: Sweep>(mut self, graph: &G, sweep: impl Fn() -> S) -> Marked {
         loop {
-            for part in search.space.parts() {
-                for word in part.words() {
-                    let mut ahead = !0;
-                    loop {
-                        // Tracing reaches more of the same word.
-                        let ready = bits(part, word) & ahead;
-                        if ready == 0 {
-                            break;
-                        }
-                        let bit = ready.trailing_zeros();
-                        ahead = !1 << bit;
-                        let place = Place::new(part, word * 64 + bit as usize);
-                        if is_reached(place) {
-                            let address = search.space.address(part, word * 64 + bit as usize);
-                            prefetch(address.wrapping_add(SWEEP_AHEAD_BYTES));
-                            // SAFETY: candidates are alive.
-                            self.cursor_at(graph, place.position(), unsafe { G::at(address) });
-                        }
-                    }
-                    // Whoever is looked at from now on must not take this word to lie ahead.
-                    self.cursor = Place::new(part, word * 64 + 63).position();
-                }
-            }
-            if self.end(graph) {
+            self.sweep(graph, sweep());
+            if !core::mem::take(&mut self.dropped) {
                 return self.marked;
             }
+            self.marked.repeated_sweeps += 1;
         }
     }
 
-    /// The cursor has come to an object that is reached.
     #[inline(always)]
-    fn cursor_at(&mut self, graph: &G, position: usize, object: G::Ref) {
-        self.cursor = position;
-        self.trace(graph, object);
-        while self.depth > 0 {
-            self.trace_oldest(graph);
+    fn sweep(&mut self, graph: &G, mut sweep: impl Sweep) {
+        self.front = 0;
+        let (mut first, mut second, mut third) = (Batch::new(), Batch::new(), Batch::new());
+        let (mut coming, mut arriving, mut ready) = (&mut first, &mut second, &mut third);
+        loop {
+            self.take_up(&mut sweep, coming, arriving.length + ready.length == 0);
+            if coming.length + arriving.length + ready.length == 0 {
+                debug_assert!(self.front == THROUGH && self.depth == 0);
+                return;
+            }
+            arriving.objects().iter().for_each(|object| graph.fetch(*object));
+            graph.trace_all(ready.objects(), self);
+            self.look_at_children();
+            ready.clear();
+            (coming, arriving, ready) = (ready, coming, arriving);
         }
     }
 
-    /// The sweep is through. Whether it was the last; if not, the next may begin.
-    fn end(&mut self, graph: &G) -> bool {
-        self.cursor = usize::MAX;
-        loop {
-            while self.out != self.into || self.arrived != self.waiting {
-                if self.out != self.into {
-                    self.trace_oldest(graph);
-                } else {
-                    self.trace_arrived(graph);
+    /// Fill a batch from the top of the stack, and from the sweep.
+    #[inline(always)]
+    fn take_up(&mut self, sweep: &mut impl Sweep, batch: &mut Batch<G, BATCH>, is_alone: bool) {
+        let taken = self.depth.min(BATCH);
+        for i in 1..=taken {
+            // SAFETY: candidates enter the stack, and nothing is freed meanwhile.
+            unsafe { batch.add(self.stack.get(self.depth - i)) };
+        }
+        self.depth -= taken;
+        if taken < BATCH && self.front != THROUGH {
+            let end = (!is_alone || taken > 0).then(|| self.front + STRIDE);
+            // SAFETY: candidates are alive; the sweep stops when there is no room.
+            self.front = sweep.go_on(end, |address| unsafe { batch.add(address) });
+        }
+    }
+
+    /// Reach the children that wait; those that lie behind go on the stack.
+    fn look_at_children(&mut self) {
+        let waiting = core::mem::take(&mut self.waiting);
+        if self.stack.capacity - self.depth < waiting {
+            for i in 0..waiting {
+                // SAFETY: so many were written.
+                let (address, is_behind) = self.reach.look(unsafe { self.children[i].assume_init() }, self.front);
+                if is_behind {
+                    self.push(address);
                 }
             }
-            for i in 0..LOOKS {
-                let child = core::mem::replace(&mut self.looks[i], core::ptr::null_mut());
-                self.look(child);
+            return;
+        }
+        // In registers.
+        let (reach, stack, front, mut depth) = (self.reach, self.stack, self.front, self.depth);
+        for child in &self.children[..waiting] {
+            // SAFETY: so many were written; the stack has room for as many.
+            unsafe {
+                let (address, is_behind) = reach.look(child.assume_init(), front);
+                stack.put(depth, address);
+                depth += usize::from(is_behind);
             }
-            if self.out == self.into {
-                break;
-            }
         }
-        debug_assert!(self.depth == 0 && self.out == self.into);
-        self.marked.repeated_sweeps += usize::from(self.dropped);
-        !core::mem::take(&mut self.dropped)
+        self.depth = depth;
+        self.marked.deepest = self.marked.deepest.max(depth);
     }
 
-    #[inline]
-    fn enter(&mut self, address: *mut u8) {
-        prefetch(address);
-        self.fifo[self.into % FIFO] = address;
-        self.into += 1;
-    }
-
-    /// Trace what entered the FIFO first. The stack is empty unless the FIFO is full.
-    #[inline]
-    fn trace_oldest(&mut self, graph: &G) {
-        let address = self.fifo[self.out % FIFO];
-        self.out += 1;
-        if self.depth > 0 {
-            self.depth -= 1;
-            self.enter(self.stack.get(self.depth));
-        }
-        // SAFETY: candidates enter the FIFO, and nothing is freed meanwhile.
-        self.trace(graph, unsafe { G::at(address) });
-    }
-
-    /// Trace an object; if that reads memory elsewhere, ask for it, and trace the one that has waited longest instead.
-    #[inline(always)]
-    fn trace(&mut self, graph: &G, object: G::Ref) {
-        if !graph.fetch(object) {
-            return graph.trace(object, self);
-        }
-        if self.waiting - self.arrived == WAITS {
-            self.trace_arrived(graph);
-        }
-        self.waits[self.waiting % WAITS] = G::address(object);
-        self.waiting += 1;
-    }
-
-    /// Trace the object whose memory was asked for first.
-    #[inline(always)]
-    fn trace_arrived(&mut self, graph: &G) {
-        let address = self.waits[self.arrived % WAITS];
-        self.arrived += 1;
-        // SAFETY: candidates wait, and nothing is freed meanwhile.
-        graph.trace(unsafe { G::at(address) }, self);
-    }
-
-    /// Look at a child, if it is one.
-    #[inline(always)]
-    fn look(&mut self, address: *mut u8) {
-        if !address.is_null()
-            && let Some(position) = self.reach.reach(address)
-            && position <= self.cursor
-        {
-            self.queue(address);
-        }
-    }
-
-    #[inline]
-    fn queue(&mut self, address: *mut u8) {
-        if self.into - self.out < FIFO {
-            self.enter(address);
-        } else if self.depth < self.stack.capacity {
+    fn push(&mut self, address: *mut u8) {
+        if self.depth < self.stack.capacity {
             self.stack.set(self.depth, address);
             self.depth += 1;
             self.marked.deepest = self.marked.deepest.max(self.depth);
         } else {
             self.dropped = true;
+        }
+    }
+
+    /// A child that does not wait.
+    #[inline(always)]
+    fn look_now(&mut self, address: *mut u8) {
+        if let Some(position) = self.reach.reach(address)
+            && position < self.front
+        {
+            self.push(address);
         }
     }
 }
@@ -367,14 +475,34 @@ impl<G: Graph, R: Reach> Visitor<G::Ref> for Marker<G, R> {
     #[inline(always)]
     fn visit(&mut self, child: G::Ref) {
         let address = G::address(child);
-        if !R::LOOKS_AHEAD {
-            return self.look(address);
+        let Some(child) = self.reach.expect(address) else { return self.look_now(address) };
+        if self.waiting == LOOKS {
+            self.look_at_children();
         }
-        self.reach.expect(address);
-        let place = self.looked % LOOKS;
-        self.looked += 1;
-        let child = core::mem::replace(&mut self.looks[place], address);
-        self.look(child);
+        // SAFETY: there are `LOOKS` places.
+        unsafe { self.children.get_unchecked_mut(self.waiting).write(child) };
+        self.waiting += 1;
+    }
+
+    #[inline(always)]
+    fn visit_all(&mut self, children: &[G::Ref]) {
+        for children in children.chunks(LOOKS) {
+            if self.waiting + children.len() > LOOKS {
+                self.look_at_children();
+            }
+            let (reach, mut waiting) = (self.reach, self.waiting);
+            for child in children {
+                let address = G::address(*child);
+                if let Some(child) = reach.expect(address) {
+                    // SAFETY: there is room for all of them.
+                    unsafe { self.children.get_unchecked_mut(waiting).write(child) };
+                    waiting += 1;
+                } else {
+                    self.look_now(address);
+                }
+            }
+            self.waiting = waiting;
+        }
     }
 
     #[inline(always)]

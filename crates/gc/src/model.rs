@@ -74,9 +74,15 @@ impl Outcome {
 }
 
 /// Receives the outgoing references of an object.
-pub trait Visitor<R> {
+pub trait Visitor<R: Copy> {
     /// One reference to `child`. A child referred to twice is visited twice.
     fn visit(&mut self, child: R);
+
+    /// Several, one after the other.
+    #[inline(always)]
+    fn visit_all(&mut self, children: &[R]) {
+        children.iter().for_each(|child| self.visit(*child));
+    }
 
     /// Whether `child` is a candidate of this search. **True** where nobody looked.
     fn is_candidate(&self, child: R) -> bool {
@@ -110,12 +116,15 @@ pub unsafe trait Graph {
     /// Visit each counted reference that the object holds. Only called for candidates, and for known roots.
     fn trace(&self, object: Self::Ref, visitor: &mut impl Visitor<Self::Ref>);
 
-    /// Ask for memory outside the object that `trace` will read. Whether to wait for it: marking traces others meanwhile.
-    /// Not for an object that refers to many, which are better known early.
+    /// [`trace`](Graph::trace) several objects, one after the other.
     #[inline(always)]
-    fn fetch(&self, _object: Self::Ref) -> bool {
-        false
+    fn trace_all(&self, objects: &[Self::Ref], visitor: &mut impl Visitor<Self::Ref>) {
+        objects.iter().for_each(|object| self.trace(*object, visitor));
     }
+
+    /// Ask for memory outside the object that `trace` will read, some time before it does.
+    #[inline(always)]
+    fn fetch(&self, _object: Self::Ref) {}
 }
 
 /// An object world: where objects lie, who refers to whom, and how one is taken apart.

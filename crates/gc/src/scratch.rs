@@ -216,6 +216,11 @@ impl Counters {
         self.table.wrapping_add(object.addr().wrapping_sub(self.base) >> self.shift)
     }
 
+    /// The first counter of the objects that a word of bits stands for.
+    pub(crate) fn address_of_word(&self, word: usize) -> *mut u8 {
+        self.table.wrapping_add((word * WORD_BYTES) >> self.shift)
+    }
+
     /// The counter's value, 0 for addresses outside the range.
     #[inline]
     pub(crate) fn of(&self, address: *const u8) -> u8 {
@@ -252,6 +257,17 @@ impl List {
     pub(crate) fn set(&self, i: usize, address: *mut u8) {
         assert!(i < self.capacity, "more objects than the heap has room for");
         // SAFETY: entries below `capacity` lie in the table.
+        unsafe { self.start.add(i).write(address) }
+    }
+
+    /// As [`set`](List::set).
+    ///
+    /// # Safety
+    /// `i` is below `capacity`.
+    #[inline(always)]
+    pub(crate) unsafe fn put(&self, i: usize, address: *mut u8) {
+        debug_assert!(i < self.capacity);
+        // SAFETY: by the caller's word.
         unsafe { self.start.add(i).write(address) }
     }
 

@@ -14,7 +14,7 @@
 
 use crate::count::{Counted, Counting, count};
 use crate::mark::{Marked, mark, mark_known, mark_reached};
-use crate::model::Graph;
+use crate::model::{Graph, ObjectModel};
 use crate::scratch::{Counters, List, Scratch, Tables};
 use crate::space::{Outside, Part, Place, Space};
 
@@ -106,7 +106,7 @@ impl<'a> Search<'a> {
 
     /// Add candidates and count them, in one sweep over the heap: instead of `add`, `added` and [`count`](Search::count). For
     /// searches with nothing elsewhere.
-    pub(crate) fn counting(&mut self, counters: Counters) -> Counting<'_, 'a> {
+    pub(crate) fn counting<M: ObjectModel>(&mut self, counters: Counters) -> Counting<'_, 'a, M> {
         self.has_counted = true;
         Counting::new(self, counters)
     }

@@ -49,7 +49,7 @@ pub(crate) struct Part {
 }
 
 /// Positions of the part elsewhere stay below.
-const INSIDE_POSITION: usize = 1 << 60;
+pub(crate) const INSIDE_POSITION: usize = 1 << 60;
 
 impl Part {
     pub(crate) const EMPTY: Part = Part {
@@ -93,6 +93,12 @@ impl Part {
             }
         }
         self.ranks = ranks;
+    }
+
+    /// In the order of the sweep.
+    #[inline(always)]
+    pub(crate) fn position(&self, granule: usize) -> usize {
+        self.first_position + granule
     }
 
     /// The words that may have candidates.
@@ -211,12 +217,6 @@ impl Place<'_> {
         self.part.counters.wrapping_add(self.counter_index())
     }
 
-    /// Ask for its bit.
-    #[inline(always)]
-    pub(crate) fn prefetch(self) {
-        prefetch(self.part.unreached.wrapping_add(self.granule / WORD_GRANULES));
-    }
-
     /// The OS page that its counter lies on, in its table.
     #[inline(always)]
     pub(crate) fn counter_page(self) -> usize {
@@ -226,7 +226,7 @@ impl Place<'_> {
     /// In the order of the sweep.
     #[inline(always)]
     pub(crate) fn position(self) -> usize {
-        self.part.first_position + self.granule
+        self.part.position(self.granule)
     }
 }
 
@@ -273,6 +273,11 @@ impl<'a> Space<'a> {
         }
     }
 
+    /// What looks at single objects of the heap's range.
+    pub(crate) fn inside(&self) -> Inside {
+        Inside { base: self.base, bytes: self.bytes, unreached: self.inside.unreached }
+    }
+
     /// Memory that the inside tables take, with so many pages of counters used.
     pub(crate) fn scratch_bytes(&self, counter_pages: usize) -> usize {
         /// Words of bits on a page of memory, which is taken as a whole.
@@ -308,13 +313,6 @@ impl<'a> Space<'a> {
         true
     }
 
-    /// The word of the inside part's bits that an object of the heap has its bit in, and the bit.
-    #[inline(always)]
-    pub(crate) fn bit_inside(&self, address: *const u8) -> (usize, u64) {
-        let granule = address.addr().wrapping_sub(self.base.addr()) / GRANULE_BYTES;
-        (granule / WORD_GRANULES, 1 << (granule % WORD_GRANULES))
-    }
-
     /// Make unreached candidates of all objects of these bits.
     #[inline]
     pub(crate) fn add_word_inside(&mut self, word: usize, bits: u64) {
@@ -336,6 +334,59 @@ impl<'a> Space<'a> {
             self.base.wrapping_add(granule * GRANULE_BYTES)
         } else {
             self.outside.address(granule)
+        }
+    }
+}
+
+/// The heap's range and its unreached objects, for those who look at many of them: small enough for registers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Inside {
+    base: *mut u8,
+    bytes: usize,
+    unreached: *mut u64,
+}
+
+impl Inside {
+    /// The granule that an address is, if it lies in the range.
+    #[inline(always)]
+    pub(crate) fn granule(self, address: *const u8) -> Option<usize> {
+        let offset = address.addr().wrapping_sub(self.base.addr());
+        (offset < self.bytes).then_some(offset / GRANULE_BYTES)
+    }
+
+    /// The word of bits that an object of the heap has its bit in, and the bit.
+    #[inline(always)]
+    pub(crate) fn bit(self, address: *const u8) -> (usize, u64) {
+        let granule = address.addr().wrapping_sub(self.base.addr()) / GRANULE_BYTES;
+        (granule / WORD_GRANULES, 1 << (granule % WORD_GRANULES))
+    }
+
+    #[inline(always)]
+    pub(crate) fn address(self, granule: usize) -> *mut u8 {
+        self.base.wrapping_add(granule * GRANULE_BYTES)
+    }
+
+    /// Ask for its bit.
+    #[inline(always)]
+    pub(crate) fn prefetch(self, granule: usize) {
+        prefetch(self.unreached.wrapping_add(granule / WORD_GRANULES));
+    }
+
+    /// Make it reached. Whether it was an unreached candidate. Takes no branch, and writes only what changes: tables for
+    /// memory that has no candidate stay untouched.
+    ///
+    /// # Safety
+    /// The granule lies in the range.
+    #[inline(always)]
+    pub(crate) unsafe fn take_unreached(self, granule: usize, nowhere: *mut u64) -> bool {
+        // SAFETY: by the caller's word.
+        unsafe {
+            let word = self.unreached.add(granule / WORD_GRANULES);
+            let bit = 1 << (granule % WORD_GRANULES);
+            let bits = word.read();
+            let was_unreached = bits & bit != 0;
+            core::hint::select_unpredictable(was_unreached, word, nowhere).write(bits & !bit);
+            was_unreached
         }
     }
 }

@@ -144,6 +144,54 @@ fn wide_objects_overflow_the_mark_stack() {
     }
 }
 
+/// Many objects that refer to near and far ones, before and behind them, and few that are held: what these lead to is left.
+#[test]
+fn tangles() {
+    const OBJECTS: usize = 6_000;
+    let mut state = 1_u64;
+    let mut below = |bound: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % bound as u64) as usize
+    };
+    for (turn, oldest) in [Generation::Young, Generation::Old].into_iter().cycle().take(12).enumerate() {
+        let mut world = quiet_world();
+        let rooms: Vec<usize> = (0..OBJECTS).map(|_| 1 + below(4) + if below(50) == 0 { 60 } else { 0 }).collect();
+        let ids: Vec<Id> = rooms.iter().map(|room| world.make(*room, true)).collect();
+        let mut edges = vec![Vec::new(); OBJECTS];
+        for (i, room) in rooms.iter().enumerate() {
+            for _ in 0..below(room + 1) {
+                let near = i.saturating_sub(100) + below(200);
+                let child = if below(3) == 0 { below(OBJECTS) } else { near.min(OBJECTS - 1) };
+                world.link(ids[i], ids[child]);
+                edges[i].push(child);
+            }
+        }
+        // From one in ten to one in a thousand.
+        let sparse = [10, 100, 1000][turn / 4];
+        let mut waiting: Vec<usize> = (0..OBJECTS).filter(|_| below(sparse) == 0).collect();
+        let mut is_reached = vec![false; OBJECTS];
+        waiting.iter().for_each(|i| world.add_root(ids[*i]));
+        while let Some(i) = waiting.pop() {
+            if !core::mem::replace(&mut is_reached[i], true) {
+                waiting.extend(&edges[i]);
+            }
+        }
+        ids.iter().for_each(|id| world.decref(*id));
+        Collector::collect(&mut world, oldest);
+        let left: Vec<Id> = world.objects.keys().copied().collect();
+        let reached: Vec<Id> =
+            ids.iter().zip(&is_reached).filter(|(_, is_reached)| **is_reached).map(|(id, _)| *id).collect();
+        assert_eq!(left, reached);
+        while !world.roots.is_empty() {
+            world.drop_root(world.roots.len() - 1);
+        }
+        Collector::collect(&mut world, Generation::Old);
+        assert_all_freed(world);
+    }
+}
+
 /// `held ≤ H + max(g·H, 8 MiB) + A`, whatever the counts say.
 #[test]
 fn growth_is_bounded_by_bytes() {

@@ -39,11 +39,6 @@ unsafe impl Graph for Toy {
             visitor.visit(Object(*child));
         }
     }
-
-    /// Some wait, some do not.
-    fn fetch(&self, object: Object) -> bool {
-        self.children[&object.0.addr()].len() % 2 == 1
-    }
 }
 
 /// One object of a program: in the heap or elsewhere, a candidate or not, how many references hold it from outside, whether
@@ -65,7 +60,9 @@ fn rows() -> impl Strategy<Value = Vec<Row>> {
         prop::bool::weighted(0.1),
         prop::collection::vec(any::<prop::sample::Index>(), 0..4),
     );
-    prop::collection::vec(row, 1..120).prop_map(|rows| {
+    // Few, or more than a sweep takes up at once, over more memory than it goes over.
+    let (few, many) = (prop::collection::vec(row.clone(), 1..120), prop::collection::vec(row, 1000..2000));
+    prop_oneof![4 => few, 1 => many].prop_map(|rows| {
         let length = rows.len();
         let row = |(is_inside, is_candidate, held, is_root, children): (_, _, _, _, Vec<prop::sample::Index>)| Row {
             is_inside,

@@ -59,7 +59,7 @@ pub use side::SideTable;
 pub use size::{ARENA_BYTES, CLASSES, MEDIUM_MAX_BYTES, SLOT_BYTES, SLOTS_PER_ARENA, SMALL_MAX_BYTES, SizeClass};
 pub use stats::{ClassStats, HeapStats};
 pub use tags::{MAX_TAG, Tagged, Tags};
-pub use walk::LiveBlock;
+pub use walk::{LiveBlock, Run};
 
 #[cfg(test)]
 mod tests;

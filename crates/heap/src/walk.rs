@@ -22,49 +22,79 @@ const MAX_BLOCKS: usize = 1024;
 /// One bit a block of a pool.
 pub(crate) type BlockSet = [u64; MAX_BLOCKS / 64];
 
+const NONE: BlockSet = [0; MAX_BLOCKS / 64];
+
+/// Blocks of a pool, one after the other, or a span.
+#[derive(Debug)]
+pub struct Run {
+    start: *mut u8,
+    block_bytes: usize,
+    class: Option<SizeClass>,
+    blocks: usize,
+    /// Those that are not live.
+    free: BlockSet,
+}
+
+impl Run {
+    /// Bytes that each block can hold.
+    pub fn block_bytes(&self) -> usize {
+        self.block_bytes
+    }
+
+    /// Call `visit` with the first byte of every live block, in address order.
+    #[inline(always)]
+    pub fn visit_live(&self, mut visit: impl FnMut(*mut u8)) {
+        for (i, free) in self.free.iter().enumerate().take(self.blocks.div_ceil(64)) {
+            let mut live = !free & (!0 >> (64 - (self.blocks - i * 64).min(64)));
+            while live != 0 {
+                let block = i * 64 + live.trailing_zeros() as usize;
+                live &= live - 1;
+                // SAFETY: there are so many blocks.
+                visit(unsafe { self.start.add(block * self.block_bytes) });
+            }
+        }
+    }
+}
+
 impl Heap {
     /// Call `visit` with every live block and span, in address order. Allocates nothing.
     pub fn visit_live(&self, mut visit: impl FnMut(LiveBlock)) {
-        self.for_each_arena(|index, kind| match kind {
-            ArenaKind::Pools => {
-                for slot in index * SLOTS_PER_ARENA..(index + 1) * SLOTS_PER_ARENA {
-                    self.visit_slot(slot, &mut visit);
-                }
-            }
-            ArenaKind::Span => visit(LiveBlock {
-                address: self.range.arena_start(index),
-                // SAFETY: the arena is this heap's.
-                block_bytes: unsafe { (*self.range.arena(index)).span_bytes },
-                class: None,
-            }),
-            _ => {}
+        self.visit_runs(|run| {
+            let (block_bytes, class) = (run.block_bytes, run.class);
+            run.visit_live(|address| visit(LiveBlock { address, block_bytes, class }));
         });
     }
 
-    fn visit_slot(&self, slot: usize, visit: &mut impl FnMut(LiveBlock)) {
-        let pool = self.range.pool(slot);
-        // SAFETY: a descriptor of this heap's arena.
-        let (kind, slots, carved, class) =
-            unsafe { ((*pool).kind, (*pool).slots, usize::from((*pool).carved), (*pool).class) };
-        let start = self.range.slot_start(slot);
-        match kind {
-            SlotKind::Span => {
-                visit(LiveBlock { address: start, block_bytes: usize::from(slots) * SLOT_BYTES, class: None })
-            }
-            SlotKind::Listed | SlotKind::Full => {
-                let class = SizeClass(class);
-                let (free, _) = self.free_blocks(pool);
-                for i in (0..carved).filter(|i| free[i / 64] >> (i % 64) & 1 == 0) {
-                    visit(LiveBlock {
-                        // SAFETY: carved blocks lie inside the pool.
-                        address: unsafe { start.add(i * class.block_bytes()) },
-                        block_bytes: class.block_bytes(),
-                        class: Some(class),
-                    });
+    /// Call `visit` with all runs of blocks, in address order. Allocates nothing.
+    pub fn visit_runs(&self, mut visit: impl FnMut(&Run)) {
+        let span = |start, block_bytes| Run { start, block_bytes, class: None, blocks: 1, free: NONE };
+        self.for_each_arena(|index, kind| match kind {
+            ArenaKind::Pools => {
+                for slot in index * SLOTS_PER_ARENA..(index + 1) * SLOTS_PER_ARENA {
+                    let pool = self.range.pool(slot);
+                    // SAFETY: a descriptor of this heap's arena.
+                    let (kind, slots, carved, class) =
+                        unsafe { ((*pool).kind, (*pool).slots, usize::from((*pool).carved), (*pool).class) };
+                    let start = self.range.slot_start(slot);
+                    match kind {
+                        SlotKind::Span => visit(&span(start, usize::from(slots) * SLOT_BYTES)),
+                        SlotKind::Listed | SlotKind::Full => {
+                            let class = SizeClass(class);
+                            let (free, _) = self.free_blocks(pool);
+                            let block_bytes = class.block_bytes();
+                            visit(&Run { start, block_bytes, class: Some(class), blocks: carved, free });
+                        }
+                        SlotKind::Free | SlotKind::Interior => {}
+                    }
                 }
             }
-            SlotKind::Free | SlotKind::Interior => {}
-        }
+            ArenaKind::Span => {
+                // SAFETY: the arena is this heap's.
+                let bytes = unsafe { (*self.range.arena(index)).span_bytes };
+                visit(&span(self.range.arena_start(index), bytes));
+            }
+            _ => {}
+        });
     }
 
     /// The blocks on a pool's free list, and how many there are. A list that leaves the pool, or runs in a circle, ends

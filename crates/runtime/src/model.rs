@@ -41,7 +41,7 @@ fn now_ns() -> u64 {
 unsafe fn flush<V: Visitor<ObjectPtr>>(visitor: *mut (), children: &[ObjectPtr]) {
     // SAFETY: `trace` below made the context from a visitor of this type, which it does not use meanwhile.
     let visitor = unsafe { &mut *visitor.cast::<V>() };
-    children.iter().for_each(|child| visitor.visit(*child));
+    visitor.visit_all(children);
 }
 
 // SAFETY: handles count themselves; a trace visits what its value owns, by the contract of `Trace`, and a handle of another
@@ -68,7 +68,12 @@ unsafe impl Graph for Model {
 
     #[inline(always)]
     fn trace(&self, object: ObjectPtr, visitor: &mut impl Visitor<ObjectPtr>) {
-        trace(object, visitor);
+        trace_all(&[object], visitor);
+    }
+
+    #[inline(always)]
+    fn trace_all(&self, objects: &[ObjectPtr], visitor: &mut impl Visitor<ObjectPtr>) {
+        trace_all(objects, visitor);
     }
 }
 
@@ -328,13 +333,13 @@ unsafe fn forget_interned(inner: *mut Inner, trash: Trash<'_, Model>) {
 }
 
 #[inline(always)]
-fn trace<V: Visitor<ObjectPtr>>(object: ObjectPtr, visitor: &mut V) {
+fn trace_all<V: Visitor<ObjectPtr>>(objects: &[ObjectPtr], visitor: &mut V) {
     let visitor: *mut V = visitor;
     let mut buffer = EMPTY;
     let mut tracer = Tracer::buffered(&mut buffer, flush::<V>, visitor.cast());
     // SAFETY: who is traced is tracked, hence whole; `flush` gets the visitor that it is made for.
     unsafe {
-        (object.vtable().trace)(object, &mut tracer);
-        tracer.buffer().iter().for_each(|child| (*visitor).visit(*child));
+        objects.iter().for_each(|object| (object.vtable().trace)(*object, &mut tracer));
+        flush::<V>(visitor.cast(), tracer.buffer());
     }
 }

@@ -126,7 +126,7 @@ pub(crate) enum Edge {
 }
 
 /// References that fit before they are read.
-const BUFFER: usize = 16;
+const BUFFER: usize = 128;
 
 pub(crate) type Buffer = [MaybeUninit<ObjectPtr>; BUFFER];
 

@@ -150,30 +150,24 @@ unsafe impl Graph for Objects {
     }
 
     #[inline(always)]
-    fn fetch(&self, object: ObjectPtr) -> bool {
+    fn fetch(&self, object: ObjectPtr) {
         let object = object.0;
         // SAFETY: the object is alive, and the layouts of list and dict are public.
         unsafe {
             let kind = ffi::Py_TYPE(object);
             if kind == self.list {
                 prefetch((*object.cast::<ffi::PyListObject>()).ob_item);
-                ffi::Py_SIZE(object) <= MANY
             } else if kind == self.dict {
                 let dict = object.cast::<ffi::PyDictObject>();
                 let keys: *const u8 = (*dict).ma_keys.cast();
                 // A table of few entries begins on the first of these lines and ends on the second.
                 prefetch(keys);
                 prefetch(keys.wrapping_add(LINE_BYTES));
-                (*dict).ma_used <= MANY
-            } else {
-                false
             }
         }
     }
 }
 
-/// Whoever refers to more is traced at once: many hang on it, and the earlier they are known, the better.
-const MANY: ffi::Py_ssize_t = 8;
 const LINE_BYTES: usize = 64;
 
 /// Whether an object might be part of a cycle, as CPython asks before it stops tracking what refers to it
