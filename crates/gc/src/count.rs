@@ -433,16 +433,7 @@ impl<G> SubtractAhead<G> {
 impl<G: Graph> Visitor<G::Ref> for SubtractAhead<G> {
     #[inline(always)]
     fn visit(&mut self, child: G::Ref) {
-        if self.counters.index(G::address(child)).is_some() {
-            let counter = self.counters.address(G::address(child));
-            prefetch(counter);
-            if self.length == LOOKS {
-                self.all();
-            }
-            // SAFETY: there are `LOOKS` places.
-            unsafe { self.waiting.get_unchecked_mut(self.length).write(counter) };
-            self.length += 1;
-        }
+        self.visit_all(&[child]);
     }
 
     #[inline(always)]

@@ -1,8 +1,8 @@
 //! The mark pass: what is known to be alive leads to.
 //!
-//! A cursor sweeps over the candidates in address order and takes up each that is reached. A child that was not reached so
-//! far is reached now; if it lies ahead, the cursor will come by, and nothing else is done; if it lies behind, it goes on a
-//! stack, whose top is taken up before the cursor goes on.
+//! A sweep goes over the candidates in address order and takes up each that is reached. A child that was not reached so far is
+//! reached now; if it lies ahead of the sweep's front, that will come by, and nothing else is done; if it lies behind, it goes
+//! on a stack, whose top is taken up before the sweep goes on.
 //!
 //! Objects are taken up and traced by the batch, three of which are under way, so that memory has time to arrive (Cher,
 //! Hosking, Vitek: Software prefetching for mark-sweep garbage collection, ISMM 2004), and little is done for each object alone:
@@ -18,7 +18,7 @@
 //! **It ends, and nothing is missed.** An object is reached once in a collection, so each enters the stack at most once. An
 //! object reached while the stack is full is dropped: it is reached, but perhaps not traced. Then the sweep is repeated
 //! from the start, and traces it with everything else that is reached; tracing twice changes nothing. A sweep that drops
-//! nothing has traced all that is reached, by the cursor or by the stack, and is the last. A sweep drops only when the
+//! nothing has traced all that is reached, by itself or by the stack, and is the last. A sweep drops only when the
 //! stack was full, thus has reached at least as many objects as the stack holds: with a stack of S, at most 1 + n/S sweeps
 //! for n candidates; S is at least heap bytes / 512 and n at most heap bytes / 32, so at most 17.
 
@@ -34,7 +34,7 @@ use crate::space::{GRANULE_BYTES, INSIDE_POSITION, Inside, Part, Place, Space, p
 
 /// Objects that are taken up and traced together.
 const BATCH: usize = 16;
-/// Children that wait to be looked at, or counted, at most.
+/// Children that wait at most, here to be looked at, in the count for one to be taken from their counters.
 pub(crate) const LOOKS: usize = 32;
 /// How far the sweep goes on at once while what was taken up may still lead to something behind it, in granules: 16 KiB.
 const STRIDE: usize = 1024;
