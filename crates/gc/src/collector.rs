@@ -9,10 +9,11 @@
 use heapkeeper_heap::{Heap, Range};
 
 use crate::count::{Counted, LISTED, count_suspects};
+use crate::grain::Grain;
 use crate::mark::{Marked, mark_list};
 use crate::model::{Generation, MIN_OBJECT_BYTES, ObjectModel, Outcome};
 use crate::pace::Pace;
-use crate::scratch::{MAX_GRAIN_BYTES, Scratch, Tables};
+use crate::scratch::{Scratch, Tables};
 use crate::search::Search;
 use crate::space::Outside;
 use crate::telemetry::Telemetry;
@@ -232,7 +233,7 @@ impl Collector {
 fn find_in_heap<M: ObjectModel>(model: &mut M) -> Found {
     let held_bytes = model.heap().held_bytes();
     model.collector_mut().tables.expect(held_bytes);
-    let scratch = model.collector().scratch.with_grain(grain_bytes(model.heap()));
+    let scratch = model.collector().scratch.with_grain(grain(model.heap()));
     let mut search = Search::new(&scratch, held_bytes, Outside::NONE);
     Collector::phase(
         model,
@@ -267,11 +268,9 @@ fn find_in_heap<M: ObjectModel>(model: &mut M) -> Found {
     )
 }
 
-/// How far objects are apart at least, as a power of two: they are blocks, and begin where these do. The fewer counters, the
-/// more of them the processor keeps at hand.
-fn grain_bytes(heap: &Heap) -> usize {
-    let block_bytes = heap.stats().smallest_live_block(MIN_OBJECT_BYTES).unwrap_or(MAX_GRAIN_BYTES);
-    (1 << block_bytes.ilog2()).min(MAX_GRAIN_BYTES)
+/// Objects are blocks, and begin where these do.
+fn grain(heap: &Heap) -> Grain {
+    Grain::for_objects_apart(heap.stats().smallest_live_block(MIN_OBJECT_BYTES).unwrap_or(usize::MAX))
 }
 
 /// The passes of a young collection. Afterwards as for a full one.

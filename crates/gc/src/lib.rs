@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! Collector::collect(model, oldest)
-//!   search.rs    the passes of a full collection, over all candidates; space.rs has their tables
+//!   search.rs    the passes of a full collection, over all candidates; space.rs has their tables, grain.rs what
+//!                these go by
 //!   count.rs     external(o) = refcount(o) − references to o from candidates       reads objects, writes scratch
 //!   mark.rs      reachable = what candidates with external > 0 lead to             reads objects, writes scratch
 //!   dispose.rs   weak references, callbacks, finalizers, what they resurrected, clearing     runs the program's code
@@ -24,6 +25,7 @@
 mod collector;
 mod count;
 mod dispose;
+mod grain;
 mod mark;
 mod model;
 mod pace;

@@ -1,34 +1,34 @@
 //! All memory that the passes write: tables beside the heap's range, which cost address space until used.
 //!
 //! ```text
-//! candidates, unreached   a bit for each 16 of heap     1.56 % of the heap   index (address − base) >> 4; see space.rs
-//! ranks                   4 bytes for each 1024         0.39 %               if counters go by rank
-//! counters                a byte for each 32 of heap    3.13 %, where used   index (address − base) >> 5; for 64 or 128, if a
-//!                                                                            search's candidates are as far apart
+//! candidates              a bit for each 16 of heap     0.78 % of the heap   index (address − base) >> 4; see space.rs
+//! unreached               a bit for each grain          0.39 %               index (address − base) >> 5; or >> 6 or 7, if a
+//!                                                                            search's candidates are as far apart: grain.rs
+//! ranks                   4 bytes for each 2048         0.20 %               if counters go by rank
+//! counters                a byte for each grain         3.13 %, where used   index as of unreached
 //! stack                   8 bytes for each 512 of heap  1.56 % at most       what waits to be traced; before that, large counts
 //! list                    8 bytes for each candidate of a young collection, or each piece of trash
 //! ```
 //!
-//! A full collection that finds no trash thus takes at most 6.3 % of the heap, and gives it back. Counters are distinct for
-//! distinct objects, because blocks of at least 32 bytes start at least 32 bytes apart; and no two of 64 or 128 share one where
-//! the heap has no smaller object.
+//! A full collection that finds no trash thus takes at most 6.1 % of the heap, and gives it back. No two objects share a
+//! grain, because blocks of at least 32 bytes start at least 32 bytes apart; and no two of 64 or 128 do where the heap has no
+//! smaller object.
 //!
 //! Invariant: outside a collection every counter is 0.
 
 use heapkeeper_heap::{Range, SLOT_BYTES, SideTable};
 
+use crate::grain::Grain;
 use crate::model::MIN_OBJECT_BYTES;
 use crate::space::{GRANULE_BYTES, Outside, Part, Space, WORD_BYTES};
 
-const BIT_BYTES_PER_SLOT: usize = SLOT_BYTES / GRANULE_BYTES / 8; // 128
-const RANK_BYTES_PER_SLOT: usize = SLOT_BYTES / WORD_BYTES * size_of::<u32>(); // 64
+const CANDIDATE_BYTES_PER_SLOT: usize = SLOT_BYTES / GRANULE_BYTES / 8; // 128
+const UNREACHED_BYTES_PER_SLOT: usize = SLOT_BYTES / MIN_OBJECT_BYTES / 8; // 64
+const RANK_BYTES_PER_SLOT: usize = UNREACHED_BYTES_PER_SLOT / size_of::<u64>() * size_of::<u32>(); // 32
 const COUNTERS_PER_SLOT: usize = SLOT_BYTES / MIN_OBJECT_BYTES; // 512
 const COUNTER_BYTES_PER_SLOT: usize = COUNTERS_PER_SLOT * size_of::<u8>(); // 1024
 const STACK_BYTES_PER_SLOT: usize = SLOT_BYTES / 512 * size_of::<*mut u8>(); // 256
 const LIST_BYTES_PER_SLOT: usize = COUNTERS_PER_SLOT * size_of::<*mut u8>(); // 4096
-
-/// The most bytes that a counter stands for: then a word of counters stands for a word of bits.
-pub(crate) const MAX_GRAIN_BYTES: usize = 128;
 
 /// Entries of the stack for however small a heap.
 const STACK_LEAST: usize = 4096;
@@ -59,8 +59,8 @@ impl Tables {
     pub fn reserve(range: &'static Range) -> Option<Tables> {
         Some(Tables {
             range,
-            candidates: SideTable::reserve(range, BIT_BYTES_PER_SLOT)?,
-            unreached: SideTable::reserve(range, BIT_BYTES_PER_SLOT)?,
+            candidates: SideTable::reserve(range, CANDIDATE_BYTES_PER_SLOT)?,
+            unreached: SideTable::reserve(range, UNREACHED_BYTES_PER_SLOT)?,
             ranks: SideTable::reserve(range, RANK_BYTES_PER_SLOT)?,
             counters: SideTable::reserve(range, COUNTER_BYTES_PER_SLOT)?,
             stack: SideTable::reserve(range, STACK_BYTES_PER_SLOT)?,
@@ -93,9 +93,10 @@ impl Tables {
                 table: self.counters.start().cast(),
                 base: bounds.start,
                 bytes: bounds.len(),
-                shift: MIN_OBJECT_BYTES.ilog2(),
+                shift: Grain::LEAST.bytes().ilog2(),
             },
             stack: list(&self.stack),
+            grain: Grain::LEAST,
             list: self.list.as_ref().map_or(List { start: core::ptr::null_mut(), capacity: 0 }, list),
         }
     }
@@ -150,21 +151,20 @@ pub(crate) struct Scratch {
     unreached: *mut u64,
     pub(crate) ranks: *mut u32,
     pub(crate) counters: Counters,
+    grain: Grain,
     pub(crate) stack: List,
     pub(crate) list: List,
 }
 
 impl Scratch {
-    /// The same tables for a search whose candidates are so far apart: a power of two, [`MIN_OBJECT_BYTES`] to
-    /// [`MAX_GRAIN_BYTES`].
-    pub(crate) fn with_grain(self, bytes: usize) -> Scratch {
-        debug_assert!((MIN_OBJECT_BYTES..=MAX_GRAIN_BYTES).contains(&bytes) && bytes.is_power_of_two());
-        Scratch { counters: Counters { shift: bytes.ilog2(), ..self.counters }, ..self }
+    /// The same tables for a search whose candidates are as far apart as this.
+    pub(crate) fn with_grain(self, grain: Grain) -> Scratch {
+        Scratch { counters: Counters { shift: grain.bytes().ilog2(), ..self.counters }, grain, ..self }
     }
 
     /// The range's tables, beside those for objects elsewhere.
     pub(crate) fn space<'a>(&self, outside: Outside<'a>) -> Space<'a> {
-        let inside = Part::inside(self.candidates, self.unreached, self.counters.table, 1 << self.counters.shift);
+        let inside = Part::inside(self.candidates, self.unreached, self.counters.table, self.grain);
         Space::new(self.base, self.bytes, inside, outside)
     }
 

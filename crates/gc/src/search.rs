@@ -91,7 +91,7 @@ impl<'a> Search<'a> {
         self.note(marked);
     }
 
-    /// From now on counters take a byte for each object that is unreached, instead of one for each 32 bytes of the heap where
+    /// From now on counters take a byte for each object that is unreached, instead of one for each grain of the heap where
     /// such objects are: for when these are few, or memory counts for more than time.
     pub fn rank(&mut self) {
         // SAFETY: the table was made with an entry for each word of the range, and grows with it.
@@ -133,19 +133,19 @@ impl<'a> Search<'a> {
     /// What has a counter above 0 is reached. Afterwards all counters are 0.
     fn settle(&mut self) {
         for part in self.space.parts() {
-            for word in part.words() {
+            for word in part.unreached_words() {
                 // SAFETY: within the tables. Counters may go by the bits of the word, which so change at once.
                 unsafe {
-                    let bits = part.unreached_word(word);
+                    let bits = part.unreached.add(word).read();
                     if bits == 0 || part.has_no_counts(word) {
                         continue;
                     }
                     let mut left = bits;
-                    visit_bits(word, bits, |granule| {
-                        let place = Place::new(part, granule);
+                    visit_bits(word, bits, |grain| {
+                        let place = part.candidate_of(grain);
                         if place.counter() != 0 {
                             place.set_counter(0);
-                            left &= !(1 << (granule % 64));
+                            left &= !(1 << (grain % 64));
                         }
                     });
                     part.unreached.add(word).write(left);
@@ -209,7 +209,7 @@ impl<'a> Search<'a> {
     pub fn unreached(&self) -> usize {
         let count = |part: &&Part| {
             // SAFETY: within the tables.
-            part.words().map(|word| unsafe { part.unreached_word(word).count_ones() as usize }).sum::<usize>()
+            part.unreached_words().map(|word| unsafe { *part.unreached.add(word) }.count_ones() as usize).sum::<usize>()
         };
         self.space.parts().iter().map(count).sum()
     }
@@ -226,10 +226,11 @@ impl<'a> Search<'a> {
 
     pub(crate) fn visit_unreached(&self, mut visit: impl FnMut(Place<'_>, *mut u8)) {
         for part in self.space.parts() {
-            for word in part.words() {
+            for word in part.unreached_words() {
                 // SAFETY: within the tables.
-                visit_bits(word, unsafe { part.unreached_word(word) }, |granule| {
-                    visit(Place::new(part, granule), self.space.address(part, granule));
+                visit_bits(word, unsafe { *part.unreached.add(word) }, |grain| {
+                    let place = part.candidate_of(grain);
+                    visit(place, self.space.address(part, place.granule()));
                 });
             }
         }
@@ -263,7 +264,7 @@ unsafe fn copy_words(part: &Part) {
         unsafe {
             let bits = part.candidates_word(word);
             if bits != 0 {
-                part.unreached.add(word).write(bits);
+                part.set_unreached_word(word, bits);
             }
         }
     }

@@ -5,16 +5,17 @@
 //!
 //! ```text
 //! candidates  1 bit a granule    0.8 % of the heap    the objects that the search is about
-//! unreached   1 bit a granule    0.8 %                candidates not known to be reachable
-//! ranks       4 bytes for 1024   0.4 %                where a counter is, if these go by rank
-//! counters    a byte each                             by address: 3.1 % of the heap at most, where used; by rank: a byte for
+//! unreached   1 bit a grain      0.4 % at most        candidates not known to be reachable
+//! ranks       4 bytes for 2048   0.2 %                where a counter is, if these go by rank
+//! counters    a byte each                             a grain's: 3.1 % of the heap at most, where used; by rank: a byte for
 //!                                                     each object counted. See count.rs
 //! ```
-//! Invariant: unreached ⊆ candidates. Distinct candidates have counters of their own: where counters go by address, one stands
-//! for so many bytes (the **grain**) as candidates are apart at least.
+//! A [**grain**](Grain) has one candidate at most; which of its granules that is, the bits of the candidates tell.
+//! Invariant: unreached ⊆ candidates.
 
 use core::marker::PhantomData;
 
+use crate::grain::Grain;
 use crate::model::MIN_OBJECT_BYTES;
 
 /// Objects start at multiples of this.
@@ -25,7 +26,8 @@ const WORD_GRANULES: usize = 64;
 pub(crate) const WORD_BYTES: usize = GRANULE_BYTES * WORD_GRANULES;
 const CHUNK_BYTES: usize = 1 << 20;
 const CHUNK_WORDS: usize = CHUNK_BYTES / WORD_BYTES; // 1024
-const CHUNK_COUNTERS: usize = CHUNK_BYTES / MIN_OBJECT_BYTES; // 32768
+/// Grains of objects elsewhere.
+const CHUNK_GRAINS: usize = CHUNK_BYTES / MIN_OBJECT_BYTES; // 32768
 /// An OS page, on most machines.
 pub(crate) const PAGE_BYTES: usize = 4096;
 /// Counters that fit a word of memory.
@@ -37,10 +39,10 @@ pub(crate) struct Part {
     pub(crate) candidates: *mut u64,
     pub(crate) unreached: *mut u64,
     pub(crate) counters: *mut u8,
-    /// Of each word, how many bits of `unreached` come before it; null where counters go by address.
+    /// Of each word of `unreached`, how many bits come before it; null where counters go by address.
     pub(crate) ranks: *mut u32,
-    /// Granules that a counter stands for, as a power of two.
-    counter_shift: u32,
+    /// What a bit of `unreached` and a counter stand for.
+    grain: Grain,
     /// The words that have candidates lie between these two.
     pub(crate) first_word: usize,
     pub(crate) end_word: usize,
@@ -57,21 +59,21 @@ impl Part {
         unreached: core::ptr::null_mut(),
         counters: core::ptr::null_mut(),
         ranks: core::ptr::null_mut(),
-        counter_shift: (MIN_OBJECT_BYTES / GRANULE_BYTES).ilog2(),
+        grain: Grain::LEAST,
         first_word: 0,
         end_word: 0,
         first_position: 0,
     };
 
-    /// No candidates so far. A counter stands for `grain_bytes`.
-    pub(crate) fn inside(candidates: *mut u64, unreached: *mut u64, counters: *mut u8, grain_bytes: usize) -> Part {
+    /// No candidates so far.
+    pub(crate) fn inside(candidates: *mut u64, unreached: *mut u64, counters: *mut u8, grain: Grain) -> Part {
         let ranks = core::ptr::null_mut();
         Part {
             candidates,
             unreached,
             counters,
             ranks,
-            counter_shift: (grain_bytes / GRANULE_BYTES).ilog2(),
+            grain,
             first_word: usize::MAX,
             end_word: 0,
             first_position: INSIDE_POSITION,
@@ -82,14 +84,14 @@ impl Part {
     /// is until the counters are done with.
     ///
     /// # Safety
-    /// `ranks` has an entry for each word; the counters have room for all that are unreached.
+    /// `ranks` has an entry for each word of `unreached`; the counters have room for all that are unreached.
     pub(crate) unsafe fn rank(&mut self, ranks: *mut u32) {
         let mut rank = 0;
-        for word in self.words() {
+        for word in self.unreached_words() {
             // SAFETY: by the caller's word.
             unsafe {
                 ranks.add(word).write(rank);
-                rank += self.unreached_word(word).count_ones();
+                rank += self.unreached.add(word).read().count_ones();
             }
         }
         self.ranks = ranks;
@@ -107,18 +109,36 @@ impl Part {
         self.first_word..self.end_word
     }
 
-    /// Whether the counters of all objects of a word of bits are 0; false where that takes more than a look.
+    /// The words of `unreached` that may have any.
+    #[inline(always)]
+    pub(crate) fn unreached_words(&self) -> core::ops::Range<usize> {
+        if self.words().is_empty() {
+            return 0..0;
+        }
+        let grains = self.grain.in_word();
+        self.first_word * grains / 64..(self.end_word * grains).div_ceil(64)
+    }
+
+    /// The candidate of a grain that has one.
+    #[inline(always)]
+    pub(crate) fn candidate_of(&self, grain: usize) -> Place<'_> {
+        let first = self.grain.first_granule(grain);
+        // SAFETY: grains with a candidate lie in the part.
+        let candidates = unsafe { self.candidates_word(first / WORD_GRANULES) } >> (first % WORD_GRANULES);
+        Place::new(self, first + candidates.trailing_zeros() as usize)
+    }
+
+    /// Whether the counters of the 64 grains of a word of `unreached` are 0; false where that takes more than a look.
     ///
     /// # Safety
     /// The table has such a word.
     #[inline(always)]
     pub(crate) unsafe fn has_no_counts(&self, word: usize) -> bool {
-        let counters = WORD_GRANULES >> self.counter_shift;
         // SAFETY: by the caller's word.
         self.ranks.is_null()
             && unsafe {
-                let counts = self.counters.add(word * counters).cast::<u64>();
-                (0..counters / COUNTERS_A_WORD).fold(0, |any, i| any | counts.add(i).read_unaligned()) == 0
+                let counts = self.counters.add(word * 64).cast::<u64>();
+                (0..64 / COUNTERS_A_WORD).fold(0, |any, i| any | counts.add(i).read_unaligned()) == 0
             }
     }
 
@@ -134,8 +154,27 @@ impl Part {
     /// The table has such a word.
     #[inline(always)]
     pub(crate) unsafe fn unreached_word(&self, word: usize) -> u64 {
-        // SAFETY: the table has so many words.
-        unsafe { self.unreached.add(word).read() }
+        let (first, grains) = (word * self.grain.in_word(), self.grain.in_word());
+        // SAFETY: by the caller's word. The grains of a word of granules lie in one word.
+        unsafe {
+            let grains = self.unreached.add(first / 64).read() >> (first % 64) & (!0 >> (64 - grains));
+            if grains == 0 { 0 } else { self.candidates_word(word) & self.grain.spread(grains) }
+        }
+    }
+
+    /// These of a word's candidates are unreached, the others not.
+    ///
+    /// # Safety
+    /// The table has such a word.
+    #[inline(always)]
+    pub(crate) unsafe fn set_unreached_word(&self, word: usize, bits: u64) {
+        let (first, grains) = (word * self.grain.in_word(), self.grain.in_word());
+        // SAFETY: as above; one thread uses the tables.
+        unsafe {
+            let word = self.unreached.add(first / 64);
+            let others = word.read() & !((!0 >> (64 - grains)) << (first % 64));
+            word.write(others | self.grain.gather(bits) << (first % 64));
+        }
     }
 }
 
@@ -154,8 +193,18 @@ impl Place<'_> {
     }
 
     #[inline(always)]
+    pub(crate) fn granule(self) -> usize {
+        self.granule
+    }
+
+    #[inline(always)]
     fn bit(self) -> u64 {
         1 << (self.granule % WORD_GRANULES)
+    }
+
+    #[inline(always)]
+    fn grain(self) -> usize {
+        self.part.grain.of(self.granule)
     }
 
     #[inline(always)]
@@ -167,7 +216,7 @@ impl Place<'_> {
     #[inline(always)]
     pub(crate) fn is_unreached(self) -> bool {
         // SAFETY: places lie in their part.
-        unsafe { self.part.unreached_word(self.granule / WORD_GRANULES) & self.bit() != 0 }
+        unsafe { self.part.unreached.add(self.grain() / 64).read() & 1 << (self.grain() % 64) != 0 }
     }
 
     #[inline(always)]
@@ -180,20 +229,20 @@ impl Place<'_> {
     pub(crate) fn set_unreached(self, unreached: bool) {
         // SAFETY: as above.
         unsafe {
-            let word = self.part.unreached.add(self.granule / WORD_GRANULES);
-            *word = if unreached { *word | self.bit() } else { *word & !self.bit() };
+            let (word, bit) = (self.part.unreached.add(self.grain() / 64), 1 << (self.grain() % 64));
+            *word = if unreached { *word | bit } else { *word & !bit };
         }
     }
 
     #[inline(always)]
     fn counter_index(self) -> usize {
         if self.part.ranks.is_null() {
-            return self.granule >> self.part.counter_shift;
+            return self.grain();
         }
-        let word = self.granule / WORD_GRANULES;
+        let (word, bit) = (self.grain() / 64, 1 << (self.grain() % 64));
         // SAFETY: places lie in their part.
         unsafe {
-            let before = self.part.unreached_word(word) & (self.bit() - 1);
+            let before = self.part.unreached.add(word).read() & (bit - 1);
             (self.part.ranks.add(word).read() + before.count_ones()) as usize
         }
     }
@@ -248,7 +297,7 @@ impl<'a> Space<'a> {
     /// See [`Part::rank`].
     ///
     /// # Safety
-    /// `ranks` has an entry for each word of the range.
+    /// `ranks` has an entry for each word of `unreached`.
     pub(crate) unsafe fn rank(&mut self, ranks: *mut u32) {
         // SAFETY: by the caller's word; there is a counter for each 32 bytes of the range, and so for each object in it.
         unsafe { self.inside.rank(ranks) };
@@ -275,7 +324,7 @@ impl<'a> Space<'a> {
 
     /// What looks at single objects of the heap's range.
     pub(crate) fn inside(&self) -> Inside {
-        Inside { base: self.base, bytes: self.bytes, unreached: self.inside.unreached }
+        Inside { base: self.base, bytes: self.bytes, unreached: self.inside.unreached, grain: self.inside.grain }
     }
 
     /// Memory that the inside tables take, with so many pages of counters used.
@@ -289,9 +338,10 @@ impl<'a> Space<'a> {
             // SAFETY: within the tables.
             pages += usize::from(page.into_iter().any(|word| unsafe { part.candidates_word(word) != 0 }));
         }
-        // Ranks take half as much as one of the two tables of bits.
-        let rank_pages = if part.ranks.is_null() { 0 } else { pages.div_ceil(2) };
-        (2 * pages + rank_pages + counter_pages) * PAGE_BYTES
+        let unreached_pages = (pages * part.grain.in_word()).div_ceil(64);
+        // A rank takes half as much as a word.
+        let rank_pages = if part.ranks.is_null() { 0 } else { unreached_pages.div_ceil(2) };
+        (pages + unreached_pages + rank_pages + counter_pages) * PAGE_BYTES
     }
 
     /// Make a candidate of the object at `address`; false if there is no table for it.
@@ -322,7 +372,7 @@ impl<'a> Space<'a> {
             // SAFETY: the bits are those of objects of the heap; one thread uses the tables.
             unsafe {
                 *self.inside.candidates.add(word) |= bits;
-                *self.inside.unreached.add(word) |= bits;
+                self.inside.set_unreached_word(word, self.inside.unreached_word(word) | bits);
             }
         }
     }
@@ -344,6 +394,7 @@ pub(crate) struct Inside {
     base: *mut u8,
     bytes: usize,
     unreached: *mut u64,
+    grain: Grain,
 }
 
 impl Inside {
@@ -369,7 +420,7 @@ impl Inside {
     /// Ask for its bit.
     #[inline(always)]
     pub(crate) fn prefetch(self, granule: usize) {
-        prefetch(self.unreached.wrapping_add(granule / WORD_GRANULES));
+        prefetch(self.unreached.wrapping_add(self.grain.of(granule) / 64));
     }
 
     /// Make it reached. Whether it was an unreached candidate. Takes no branch, and writes only what changes: tables for
@@ -381,8 +432,8 @@ impl Inside {
     pub(crate) unsafe fn take_unreached(self, granule: usize, nowhere: *mut u64) -> bool {
         // SAFETY: by the caller's word.
         unsafe {
-            let word = self.unreached.add(granule / WORD_GRANULES);
-            let bit = 1 << (granule % WORD_GRANULES);
+            let grain = self.grain.of(granule);
+            let (word, bit) = (self.unreached.add(grain / 64), 1 << (grain % 64));
             let bits = word.read();
             let was_unreached = bits & bit != 0;
             core::hint::select_unpredictable(was_unreached, word, nowhere).write(bits & !bit);
@@ -433,9 +484,9 @@ impl<'a> Outside<'a> {
         (2 * chunks).next_power_of_two()
     }
 
-    /// Words of zeroed memory that tables for so many chunks need: 49 KiB a chunk, touched where objects are.
+    /// Words of zeroed memory that tables for so many chunks need: 45 KiB a chunk, touched where objects are.
     pub fn words_for(chunks: usize) -> usize {
-        2 * Self::slots_for(chunks) + chunks * (1 + 2 * CHUNK_WORDS + CHUNK_COUNTERS / COUNTERS_A_WORD)
+        2 * Self::slots_for(chunks) + chunks * (1 + CHUNK_WORDS + CHUNK_GRAINS / 64 + CHUNK_GRAINS / COUNTERS_A_WORD)
     }
 
     /// Tables for these chunks, which are distinct.
@@ -455,7 +506,8 @@ impl<'a> Outside<'a> {
         let (numbers, candidates, unreached, counters) = unsafe {
             let numbers = start.add(2 * slots);
             let candidates = numbers.add(chunks.len());
-            (numbers, candidates, candidates.add(words), candidates.add(2 * words))
+            let unreached = candidates.add(words);
+            (numbers, candidates, unreached, unreached.add(chunks.len() * CHUNK_GRAINS / 64))
         };
         let part = Part { candidates, unreached, counters: counters.cast(), end_word: words, ..Part::EMPTY };
         let table: *mut Chunk = start.cast();
