@@ -2,11 +2,11 @@
 
 Claim: The collector can be run, switched off and tuned: gc.collect(), gc.disable(), gc.set_threshold().
 True: In CPython all three work; the first threshold is 700 up to 3.12 and 2000 since. PyPy and MicroPython have other
-    settings for tuning, Jython none.
+    settings for tuning, Jython none. On our heap they do what they do in the CPython below it, though full collections are
+    ours.
 Expected:
-    CPython 2.7, 3.6+, Rust: true
+    CPython 2.7, 3.6+, heapkeeper, Rust: true
     PyPy, MicroPython, Jython: partly
-Waits for: the collector under CPython (a gc module of our own)
 """
 
 import gc

@@ -1,18 +1,21 @@
 """tracemalloc
 
 Claim: tracemalloc follows allocations to the lines that made them.
-True: It does, and has been part of the standard library since Python 3.4; it works on our heap as well. PyPy, MicroPython and
-    Python 2 have none.
+True: It does, and has been part of the standard library since Python 3.4; our heap has one of its own with the same interface.
+    PyPy, MicroPython and Python 2 have none.
 Expected:
     CPython 2.7, PyPy, MicroPython, Jython: absent
     CPython 3.6+, heapkeeper: true
-Waits for: the profiler's drop-in for tracemalloc
 """
 
 import json
+import sys
 
 try:
-    import tracemalloc
+    if "heapkeeper._native" in sys.modules:
+        from heapkeeper import tracemalloc
+    else:
+        import tracemalloc
 
     tracemalloc.start()
     small = [str(number) for number in range(100)]

@@ -2,18 +2,22 @@
 
 Claim: memory_profiler measures memory line by line, for functions marked with @profile.
 True: It reads the process's resident size after each line. That shows large steps; a line that fills memory freed before shows
-    nothing. It has not been maintained since 2022.
+    nothing. It has not been maintained since 2022. Our drop-in measures lines by what they allocate.
 Expected:
-    CPython 3.6+, heapkeeper: partly
+    CPython 3.6+: partly
+    heapkeeper: true
     CPython 2.7, PyPy, MicroPython, Jython: not run, as the packages here are for CPython 3
 Packages: yes
-Waits for: the profiler's drop-in for memory_profiler
 """
 
 import json
+import sys
 
 try:
-    from memory_profiler import LineProfiler
+    if "heapkeeper._native" in sys.modules:
+        from heapkeeper.memory_profiler import LineProfiler
+    else:
+        from memory_profiler import LineProfiler
 except ImportError:
     print(json.dumps({"verdict": "not installed"}))
     raise SystemExit from None

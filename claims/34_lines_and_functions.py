@@ -7,7 +7,6 @@ Expected:
     CPython 2.7, PyPy, MicroPython, Jython: absent
     CPython 3.6+: partly
     heapkeeper: true
-Waits for: captures (flame graphs, tables, line by line)
 """
 
 import json

@@ -1,10 +1,12 @@
 """Outside the heap
 
 Claim: Machine learning presses on Python's memory manager.
-True: Its objects do. The data of numpy's arrays, or of any C library, lies outside the object heap, where no view of the heap
-    alone shows it. Our reports give it as a figure of its own, and do not say yet which line it belongs to.
+True: Its objects do. The data of numpy's arrays, or of any C library, lies outside CPython's object heap, where no view of the
+    heap alone shows it. Ours holds numpy's data as well, line by line. What other libraries take for themselves stands in our
+    reports as one figure, which does not say yet which line it belongs to.
 Expected:
-    CPython 3.6+, heapkeeper: partly
+    CPython 3.6+: partly
+    heapkeeper: true
     CPython 2.7, PyPy, MicroPython, Jython: not run, as nothing there says what the object heap holds
 Packages: yes
 Waits for: tracking of memory outside our heap
