@@ -1,5 +1,5 @@
-//! The grain: how far apart the objects of a search begin at least. What is noted of an object is noted of the grain that it
-//! begins in, which has no other object.
+//! The grain: how far apart the candidates of a search begin at least. What is noted of a candidate is noted of the grain that it
+//! begins in, which has no other candidate.
 
 use crate::model::MIN_OBJECT_BYTES;
 use crate::space::GRANULE_BYTES;

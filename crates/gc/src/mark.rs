@@ -89,7 +89,8 @@ impl Reach for ByBit<'_> {
     }
 }
 
-/// By its bit, where sweeps find little reached already, and have to go far and wide: whether a child is new, and lies
+/// By its bit, where all objects are as far apart as candidates, and sweeps find little reached already and have to go far and
+/// wide: whether a child is new, and lies
 /// behind, is a toss-up that the processor cannot guess, so it takes no branch.
 #[derive(Clone, Copy)]
 struct ByDistantBit<'a> {
@@ -119,7 +120,7 @@ impl Reach for ByDistantBit<'_> {
 
     #[inline(always)]
     fn look(&self, granule: usize, front: usize) -> (*mut u8, bool) {
-        // SAFETY: `expect` answered the granule, and memory that takes a word is there.
+        // SAFETY: `expect` answered the granule, an object's, which has a grain of its own; memory that takes a word is there.
         let is_new = unsafe { self.inside.take_unreached(granule, self.nowhere.as_ptr()) };
         (self.inside.address(granule), is_new & (granule < front.saturating_sub(INSIDE_POSITION)))
     }

@@ -101,7 +101,7 @@ pub unsafe trait Graph {
     /// A pointer to an object.
     type Ref: Copy + Eq;
 
-    /// The object's address, a multiple of 16. Two objects are at least [`MIN_OBJECT_BYTES`] apart.
+    /// The object's address, a multiple of 16. Two candidates are at least [`MIN_OBJECT_BYTES`] apart.
     fn address(object: Self::Ref) -> *mut u8;
 
     /// The object at `address`.

@@ -10,7 +10,8 @@
 //! counters    a byte each                             a grain's: 3.1 % of the heap at most, where used; by rank: a byte for
 //!                                                     each object counted. See count.rs
 //! ```
-//! A [**grain**](Grain) has one candidate at most; which of its granules that is, the bits of the candidates tell.
+//! A [**grain**](Grain) has one candidate at most, and perhaps other objects; which of its granules is the candidate, the bits of
+//! the candidates tell.
 //! Invariant: unreached ⊆ candidates.
 
 use core::marker::PhantomData;
@@ -216,7 +217,10 @@ impl Place<'_> {
     #[inline(always)]
     pub(crate) fn is_unreached(self) -> bool {
         // SAFETY: places lie in their part.
-        unsafe { self.part.unreached.add(self.grain() / 64).read() & 1 << (self.grain() % 64) != 0 }
+        let has_unreached =
+            unsafe { self.part.unreached.add(self.grain() / 64).read() & 1 << (self.grain() % 64) != 0 };
+        // What is no candidate may share the grain of one.
+        has_unreached && self.is_candidate()
     }
 
     #[inline(always)]
@@ -427,7 +431,7 @@ impl Inside {
     /// memory that has no candidate stay untouched.
     ///
     /// # Safety
-    /// The granule lies in the range.
+    /// The granule lies in the range, and no other object of its grain is a candidate.
     #[inline(always)]
     pub(crate) unsafe fn take_unreached(self, granule: usize, nowhere: *mut u64) -> bool {
         // SAFETY: by the caller's word.

@@ -1,5 +1,6 @@
 //! The search against a naive one: random graphs with objects in the heap and elsewhere, known roots, and references that
-//! nobody accounts for.
+//! nobody accounts for. As in CPython, candidates begin somewhere behind the start of their block, and others at it, so that these
+//! may be closer to a candidate than candidates are to each other.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,6 +48,8 @@ unsafe impl Graph for Toy {
 struct Row {
     is_inside: bool,
     is_candidate: bool,
+    /// Of a candidate: from the start of its block.
+    offset: usize,
     held: usize,
     is_root: bool,
     children: Vec<usize>,
@@ -56,6 +59,7 @@ fn rows() -> impl Strategy<Value = Vec<Row>> {
     let row = (
         any::<bool>(),
         prop::bool::weighted(0.9),
+        prop_oneof![Just(16), Just(32)],
         prop_oneof![6 => Just(0usize), 2 => Just(1), 1 => 120usize..140, 1 => 250usize..260, 1 => Just(65_536)],
         prop::bool::weighted(0.1),
         prop::collection::vec(any::<prop::sample::Index>(), 0..4),
@@ -64,16 +68,22 @@ fn rows() -> impl Strategy<Value = Vec<Row>> {
     let (few, many) = (prop::collection::vec(row.clone(), 1..120), prop::collection::vec(row, 1000..2000));
     prop_oneof![4 => few, 1 => many].prop_map(|rows| {
         let length = rows.len();
-        let row = |(is_inside, is_candidate, held, is_root, children): (_, _, _, _, Vec<prop::sample::Index>)| Row {
-            is_inside,
-            is_candidate,
-            held,
-            is_root,
-            children: children.iter().map(|child| child.index(length)).collect(),
-        };
+        let row =
+            |(is_inside, is_candidate, offset, held, is_root, children): (_, _, _, _, _, Vec<prop::sample::Index>)| {
+                Row {
+                    is_inside,
+                    is_candidate,
+                    offset: if is_candidate { offset } else { 0 },
+                    held,
+                    is_root,
+                    children: children.iter().map(|child| child.index(length)).collect(),
+                }
+            };
         rows.into_iter().map(row).collect()
     })
 }
+
+const BLOCK_BYTES: usize = 48;
 
 /// What no root, no reference from outside and no object that is no candidate leads to.
 fn naive(rows: &[Row]) -> BTreeSet<usize> {
@@ -100,12 +110,15 @@ proptest! {
     fn finds_what_a_naive_search_finds(rows in rows(), knows_roots in any::<bool>(), by_rank in any::<bool>()) {
         let range: &'static Range = Range::reserve(1 << 30).unwrap();
         let mut heap = Heap::new(range).unwrap();
-        let layout = Layout::from_size_align(64, 16).unwrap();
+        let layout = Layout::from_size_align(BLOCK_BYTES, 16).unwrap();
         let mut toy = Toy::default();
         let addresses: Vec<*mut u8> = rows
             .iter()
-            // SAFETY: the layout is not empty.
-            .map(|row| if row.is_inside { heap.alloc(64) } else { unsafe { alloc_zeroed(layout) } })
+            .map(|row| {
+                // SAFETY: the layout is not empty.
+                let block = if row.is_inside { heap.alloc(BLOCK_BYTES) } else { unsafe { alloc_zeroed(layout) } };
+                block.wrapping_add(row.offset)
+            })
             .collect();
         for (row, address) in rows.iter().zip(&addresses) {
             toy.children.insert(address.addr(), row.children.iter().map(|child| addresses[*child]).collect());
@@ -159,9 +172,10 @@ proptest! {
         tables.end_search(has_counted, deepest);
         prop_assert_eq!(tables.search(heap.held_bytes(), Outside::NONE).unreached(), 0);
         for (row, address) in rows.iter().zip(&addresses) {
+            let block = address.wrapping_sub(row.offset);
             // SAFETY: each was allocated above, by the one or the other.
             unsafe {
-                if row.is_inside { heap.free(*address); } else { dealloc(*address, layout) }
+                if row.is_inside { heap.free(block); } else { dealloc(block, layout) }
             }
         }
         drop((tables, heap));
