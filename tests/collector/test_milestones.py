@@ -2,7 +2,7 @@
 
 from subinterpreters import INTERPRETERS
 
-# A heap that grows while young collections run, as heaps do: milestones are placed in the oldest generation.
+# A heap that grows while young collections run, as heaps do: milestones are placed in both older generations.
 GROW = """
 import gc
 
@@ -49,31 +49,90 @@ print(gc.collect(), look())
     assert "True" in told and "False" not in told
 
 
-def test_they_are_there(run):
-    """Who follows the oldest generation's list by its links meets more objects than `gc.get_objects` tells of."""
-    program = (
-        GROW
-        + """
+MORE = """
 import ctypes
 
-def length():
-    \"\"\"Headers in the list of an object, its head left out: two words before each object, the first leads to the next.\"\"\"
+def more(generation):
+    \"\"\"Objects in a generation's list that `gc.get_objects` does not tell of. Two words stand before each object, the first of
+    which leads to the next; the list's head is passed as well.\"\"\"
     gc.disable()
-    objects = gc.get_objects(2)
+    objects = gc.get_objects(generation)
     first = at = id(objects[0]) - 16
     count = 0
     while True:
         at = ctypes.c_size_t.from_address(at).value
         if at == first:
-            return count - len(objects) + 1
+            return count - len(objects)
         count += 1
-
-gc.collect(1)
-print(length() - 1)
 """
-    )
+
+
+def test_they_are_there(run):
+    """Who follows the oldest generation's list by its links meets more objects than `gc.get_objects` tells of."""
+    program = GROW + MORE + "gc.collect(1)\nprint(more(2))\n"
     assert int(run.under("cpython", program).stdout) == 0
     assert 1 <= int(run.under("heapkeeper", program).stdout) <= 64
+
+
+def test_they_are_in_the_middle_generation_until_it_is_collected(run):
+    """One for each collection of the youngest, as far as there are so many."""
+    program = (
+        GROW
+        + MORE
+        + """
+def young(collections):
+    for _ in range(collections):
+        kept.append([[]])
+        gc.collect(0)
+    return more(1)
+
+gc.disable()
+for generation in 1, 2:
+    gc.collect(generation)
+    print(young(3), young(4))
+    gc.collect(generation)
+    print(young(1), young(30))
+"""
+    )
+    assert run.under("cpython", program).stdout.split() == ["0"] * 8
+    assert run.under("heapkeeper", program).stdout.split() == ["3", "7", "1", "16"] * 2
+
+
+def test_nobody_sees_those_of_the_middle_generation(run):
+    """Whoever moves or lists it, and in whatever a collection of it finds and clears."""
+    run.alike(
+        GROW
+        + LOOK
+        + """
+def young(collections):
+    for number in range(collections):
+        kept.append([Told(number)])
+        kept.append([[number]])
+        gc.collect(0)
+
+class Told(Node):
+    def __del__(self):
+        order.append((self.number, gc.collect(self.number % 3), bool(gc.get_objects(1))))
+
+gc.disable()
+order = []
+for number in range(6):
+    young(25)
+    print(look())
+    del kept[-20:-2]
+    print(gc.collect(number % 2 + 1), order, gc.get_count(), gc.get_stats()[1:])
+    order.clear()
+young(3)
+gc.freeze()
+print(gc.get_freeze_count(), gc.get_objects(1), gc.get_objects(2))
+gc.unfreeze()
+young(3)
+gc.set_debug(gc.DEBUG_SAVEALL)
+del kept[-4:]
+print(gc.collect(1), len(gc.garbage), look())
+""",
+        modes=("cpython", "heapkeeper"),
+    )
 
 
 def test_an_audit_hook_may_free_anything_while_objects_are_listed(run):

@@ -1,4 +1,4 @@
-//! Milestones: empty lists of ours in the oldest generation's list, by which it is entered in many places at once.
+//! Milestones: empty lists of ours in the lists of the two older generations, by which these are entered in many places at once.
 //!
 //! ```text
 //! head ⇄ o ⇄ o ⇄ milestone ⇄ o ⇄ o ⇄ o ⇄ milestone ⇄ o ⇄ head
@@ -8,8 +8,12 @@
 //! in, waits for memory at each of them. A full collection spent most of its time like that in services, whose heap is
 //! renewed a little everywhere.
 //!
-//! - One is placed where a collection of the middle generation has added enough, and all anew when the list is put in order.
-//!   If there are too many, every second one goes.
+//! - In the oldest generation one is placed where a collection of the middle one has added enough, and all anew when the list is
+//!   put in order. If there are too many, every second one goes.
+//! - In the middle generation the first is placed in front, and one at the end after each further collection of the youngest.
+//!   When CPython begins to collect the middle generation, its objects are asked for by them, and they are taken up: CPython
+//!   follows the list one object after the other, and waits less where these are on their way. CPython's last collections move
+//!   the list without a word; then the first is not in front any more.
 //! - Nobody sees them: they are no candidates of ours, they are left out of what `gc.get_objects` answers, and they are taken up
 //!   before `gc.freeze` and before a collection that CPython searches itself. What else follows the lists
 //!   (`PyUnstable_GC_VisitObjects`, and CPython's last collections, which tell nobody) finds empty lists that somebody refers to.
@@ -20,16 +24,18 @@ use std::ptr;
 use pyo3_ffi::{self as ffi, PyObject};
 
 use crate::collect::list::HeaderPtr;
-use crate::collect::state::{CollectorState, OLD};
+use crate::collect::state::{CollectorState, MIDDLE, OLD};
 
-/// How many there are. They take 4 KiB an interpreter.
+/// How many there are for the oldest generation. They take 4 KiB an interpreter.
 const COUNT: usize = 64;
+/// How many there are for the middle one: CPython collects it after ten collections of the youngest.
+const MIDDLE_COUNT: usize = 16;
 /// No closer than so many objects.
 const MIN_APART: usize = 4096;
 
 /// An interpreter's milestones. Used under its GIL; each method is called with it held.
 pub struct Milestones {
-    /// A reference to each of [`COUNT`], or nothing.
+    /// A reference to each of [`COUNT`], then of [`MIDDLE_COUNT`], or nothing.
     objects: Vec<*mut PyObject>,
     /// Those that stand in the oldest generation's list, in its order: the first so many of this.
     placed: Cell<[usize; COUNT]>,
@@ -38,6 +44,8 @@ pub struct Milestones {
     apart: Cell<usize>,
     /// How many of the objects that came to the oldest generation stand before the last milestone.
     passed: Cell<usize>,
+    /// How many stand in the middle generation's list: the first so many of theirs, in this order.
+    in_middle: Cell<usize>,
 }
 
 impl Milestones {
@@ -49,13 +57,14 @@ impl Milestones {
             count: Cell::new(0),
             apart: Cell::new(MIN_APART),
             passed: Cell::new(0),
+            in_middle: Cell::new(0),
         }
     }
 
     /// None stand anywhere yet. Without memory for them there are none.
     pub fn new() -> Milestones {
         let mut milestones = Milestones::none();
-        for _ in 0..COUNT {
+        for _ in 0..COUNT + MIDDLE_COUNT {
             // SAFETY: the GIL is held; a new object is tracked, and nobody else knows it.
             unsafe {
                 let object = ffi::PyList_New(0);
@@ -75,10 +84,43 @@ impl Milestones {
         unsafe { HeaderPtr::of(self.objects[number]) }
     }
 
-    /// Those that stand in the list, in its order.
+    /// Those that stand in the oldest generation's list, in its order.
     pub fn placed(&self) -> impl Iterator<Item = HeaderPtr> {
         let placed = self.placed.get();
         (0..self.count.get()).map(move |i| self.header(placed[i]))
+    }
+
+    /// A collection of the youngest generation is over: what survived came to the end of the middle one's list.
+    pub fn after_youngest(&self, state: CollectorState) {
+        let count = self.in_middle.get();
+        if self.objects.is_empty() || count == MIDDLE_COUNT {
+            return;
+        }
+        self.in_middle.set(count + 1);
+        let (head, milestone) = (state.head(MIDDLE), self.header(COUNT + count));
+        // SAFETY: it stands in no list; the middle generation's is canonical.
+        unsafe { if count == 0 { head.prepend(milestone) } else { head.append(milestone) } };
+    }
+
+    /// CPython begins to collect the middle generation: ask for what it will read, if it lies far and wide.
+    pub fn before_middle(&self, state: CollectorState, ask: impl Fn(*mut PyObject)) {
+        let (head, placed) = (state.head(MIDDLE), (0..self.in_middle.get()).map(|i| self.header(COUNT + i)));
+        // SAFETY: the list is canonical. Nothing enters it at its front, and objects leave it either one by one or all at once:
+        // where the first milestone still stands, the others do, in their order.
+        unsafe {
+            if self.in_middle.get() > 0 && head.next() == self.header(COUNT) && is_scattered(head) {
+                head.for_each_between(placed, |header, _| ask(header.object()));
+            }
+        }
+        self.take_up_middle();
+    }
+
+    /// Take those out that stand in the middle generation's list, or wherever CPython has moved it.
+    pub fn take_up_middle(&self) {
+        for i in 0..self.in_middle.replace(0) {
+            // SAFETY: ours; it stands in a list.
+            unsafe { ffi::PyObject_GC_UnTrack(self.objects[COUNT + i].cast()) };
+        }
     }
 
     /// A collection of the middle generation is over: what survived came to the end of the oldest one's list.
@@ -120,8 +162,9 @@ impl Milestones {
         self.apart.set(self.apart.get() * 2);
     }
 
-    /// Take all of them out of the list.
+    /// Take all of them out of their lists.
     pub fn take_up(&self) {
+        self.take_up_middle();
         for i in 0..self.count.replace(0) {
             // SAFETY: ours; it stands in a list.
             unsafe { ffi::PyObject_GC_UnTrack(self.objects[self.placed.get()[i]].cast()) };
@@ -142,7 +185,7 @@ impl Milestones {
                 return;
             }
             let items = std::slice::from_raw_parts_mut((*answer.cast::<ffi::PyListObject>()).ob_item, length);
-            let (mut ours, mut found, mut kept) = ([ptr::null_mut(); COUNT], 0, 0);
+            let (mut ours, mut found, mut kept) = ([ptr::null_mut(); COUNT + MIDDLE_COUNT], 0, 0);
             for i in 0..length {
                 let item = items[i];
                 if (lowest..=highest).contains(&&item) && self.objects.contains(&item) {
@@ -162,7 +205,8 @@ impl Milestones {
     /// All were taken up before.
     pub fn at(&self, linked: usize, survivors: usize) -> Option<HeaderPtr> {
         let apart = (survivors / (COUNT / 2)).max(MIN_APART);
-        (linked > 0 && linked.is_multiple_of(apart) && self.count.get() < self.objects.len()).then(|| self.place_next())
+        (linked > 0 && linked.is_multiple_of(apart) && self.count.get() < COUNT.min(self.objects.len()))
+            .then(|| self.place_next())
     }
 
     /// A full collection of ours left so many survivors.
@@ -170,6 +214,29 @@ impl Milestones {
         self.passed.set(0);
         self.apart.set((survivors / COUNT).max(MIN_APART));
     }
+}
+
+/// Whether the objects of a list lie apart, by the first of them. Neighbours of each other the processor asks for by itself.
+///
+/// # Safety
+/// The GIL is held; the head of a list.
+unsafe fn is_scattered(head: HeaderPtr) -> bool {
+    const SAMPLE: usize = 32;
+    const FAR_BYTES: usize = 256;
+    let mut far = 0;
+    // SAFETY: by the caller's word.
+    unsafe {
+        let mut header = head.next();
+        for _ in 0..SAMPLE {
+            let next = header.next();
+            if next == head || header == head {
+                return false;
+            }
+            far += usize::from(next.0.addr().abs_diff(header.0.addr()) > FAR_BYTES);
+            header = next;
+        }
+    }
+    far > SAMPLE / 4
 }
 
 impl Drop for Milestones {

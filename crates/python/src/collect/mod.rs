@@ -52,7 +52,7 @@ use crate::{capture, interpreter, profile};
 use background::{Background, Plan};
 use history::History;
 use milestones::Milestones;
-use state::{CollectorState, OLD};
+use state::{CollectorState, MIDDLE, OLD};
 use survivors::Survivors;
 use verify::Verification;
 
@@ -152,15 +152,19 @@ impl Seat {
                 self.running.borrow_mut().push(Began::now());
                 // SAFETY: by the caller's word.
                 unsafe { self.forward(arguments) };
-                if is_full {
-                    self.before_full(is_due);
+                match generation {
+                    OLD => self.before_full(is_due),
+                    MIDDLE if self.is_ours() => full::ask_for_middle(self.state, &self.milestones),
+                    MIDDLE => self.milestones.take_up_middle(),
+                    _ => {}
                 }
             }
             Phase::Stop => {
-                if is_full {
-                    self.after_full();
-                } else if generation == OLD - 1 && self.is_ours() {
-                    self.milestones.after_middle(self.state);
+                match generation {
+                    OLD => self.after_full(),
+                    MIDDLE if self.is_ours() => self.milestones.after_middle(self.state),
+                    _ if self.is_ours() => self.milestones.after_youngest(self.state),
+                    _ => {}
                 }
                 if self.mode.get() == Mode::Background
                     && self.running.borrow().len() == 1
@@ -205,6 +209,7 @@ impl Seat {
     }
 
     fn before_full(&self, is_due: bool) {
+        self.milestones.take_up_middle();
         // Those of a collection that runs are candidates of this one.
         self.disposed();
         let searcher = self.searcher();

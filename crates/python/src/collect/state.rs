@@ -8,6 +8,7 @@ use crate::collect::list::{Header, HeaderPtr};
 use crate::layout::Layout;
 
 pub const GENERATIONS: usize = 3;
+pub const MIDDLE: usize = 1;
 pub const OLD: usize = 2;
 
 /// An interpreter's collector state. Used under that interpreter's GIL, with the layout checked by
