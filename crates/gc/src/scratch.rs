@@ -10,9 +10,8 @@
 //! list                    8 bytes for each candidate of a young collection, or each piece of trash
 //! ```
 //!
-//! A full collection that finds no trash thus takes at most 6.1 % of the heap, and gives it back. No two objects share a
-//! grain, because blocks of at least 32 bytes start at least 32 bytes apart; and no two of 64 or 128 do where the heap has no
-//! smaller object.
+//! A full collection that finds no trash thus takes at most 6.1 % of the heap, and gives it back. No two candidates share a
+//! grain: these begin at least 32 bytes apart, and where objects begin with their blocks, as far apart as the smallest is long.
 //!
 //! Invariant: outside a collection every counter is 0.
 
