@@ -19,7 +19,9 @@
 
 use heapkeeper_heap::SMALL_MAX_BYTES;
 
-use crate::header::{DEAD, HAS_WEAK, IMMORTAL, INTERNED, Object, ObjectPtr, SUSPECT, TO_FINALIZE, UNTRACKED, Word};
+use crate::header::{
+    DEAD, FROZEN, HAS_WEAK, IMMORTAL, INTERNED, Object, ObjectPtr, SUSPECT, TO_FINALIZE, UNTRACKED, Word,
+};
 use crate::inner::{Inner, PENDING, freed_slow, settle_slow};
 use crate::panics::guard;
 use crate::poison;
@@ -195,8 +197,8 @@ unsafe fn finalize_at_zero(inner: *mut Inner, object: ObjectPtr) {
     // SAFETY: as there.
     unsafe {
         if !object.is_tracked() && !(object.vtable().is_leaf)() {
-            // It waited in `pending`; what resurrects it must find it as it was.
-            object.set_word(object.word().without(UNTRACKED).born_in((*inner).era.now()));
+            // It waited in `pending`; what resurrects it must find it as a young object, also if it was frozen.
+            object.set_word(object.word().without(UNTRACKED | FROZEN).born_in((*inner).era.now()));
             // A collection that is due by it waits for the next.
             let _ = (*inner).collector.made();
             suspect_slow(object);

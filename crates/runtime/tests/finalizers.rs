@@ -160,6 +160,42 @@ fn finalizers_of_a_long_list() {
     });
 }
 
+/// The ends of frozen lists. One that waits to be freed is resurrected as a young object, the others are frozen still.
+#[test]
+fn finalizers_may_resurrect_what_was_frozen() {
+    on_heap(|heap| {
+        let kept: Rc<RefCell<Vec<Gc<Thing>>>> = Rc::default();
+        let keep = kept.clone();
+        let action: Action = Rc::new(move |this| {
+            if this.name == 0 {
+                keep.borrow_mut().push(this.clone());
+            }
+        });
+        let list_of = |length| {
+            (0..length).fold(Vec::new(), |list, name| {
+                vec![heap.alloc(Thing { name, to: RefCell::new(list), action: action.clone() })]
+            })
+        };
+        let lists: Vec<_> = (40..60).map(list_of).collect();
+        assert!(heap.freeze());
+        drop(lists);
+        heap.check().unwrap();
+        let [young, .., frozen] = heap.stats().tracked;
+        assert_eq!((young > 0, young + frozen), (true, 20));
+        for generation in [Generation::Young, Generation::Middle, Generation::Old] {
+            heap.collect(generation);
+            heap.check().unwrap();
+        }
+        assert_eq!(heap.stats().tracked, [0, 0, young, frozen]);
+        for end in kept.take() {
+            end.to.borrow_mut().push(end.clone());
+        }
+        assert_eq!(heap.collect(Generation::Old).collected, young);
+        heap.unfreeze();
+        assert_eq!(heap.collect(Generation::Old).collected, frozen);
+    });
+}
+
 #[test]
 fn leaves_have_finalizers_too() {
     thread_local!(static RUNS: Cell<u32> = const { Cell::new(0) });

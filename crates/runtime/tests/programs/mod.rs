@@ -323,7 +323,7 @@ impl<M: Machine> Program<M> {
             28 if c % 4 == 0 => self.act(Action::Freeze, None, None),
             28 if c % 4 == 1 => self.log(Event::Froze(M::unfreeze())),
             29 => M::set_thresholds([u32::from(a % 16), u32::from(b % 3), u32::from(c % 3)], a % 8 != 7),
-            30 if a % 16 == 0 => self.make_chain(usize::from(b % 40), act),
+            30 if a % 16 == 0 => self.make_chain(usize::from(b % 40), act, a >= 192),
             31 => {
                 if let Some(object) = pick(&self.roots, a) {
                     self.keep(object);
@@ -358,7 +358,7 @@ impl<M: Machine> Program<M> {
     }
 
     /// Longer than what is freed at once.
-    fn make_chain(&self, extra: usize, act: Action) {
+    fn make_chain(&self, extra: usize, act: Action, freeze: bool) {
         let mut last = self.make(Kind::Plain);
         for i in 0..50 + extra {
             let next = self.make(if i % 7 == 3 { Kind::Finalized } else { Kind::Plain });
@@ -371,6 +371,9 @@ impl<M: Machine> Program<M> {
                 M::set_finalizer(&next, act);
             }
             last = next;
+        }
+        if freeze {
+            self.log(Event::Froze(M::freeze()));
         }
     }
 
