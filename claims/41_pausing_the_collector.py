@@ -36,7 +36,9 @@ def collected_meanwhile():
 
 try:
     if "heapkeeper._native" in sys.modules:
-        with __import__("heapkeeper.gc").gc.paused():
+        import heapkeeper.gc
+
+        with heapkeeper.gc.paused():
             paused = collected_meanwhile()
     else:
         gc.disable()

@@ -95,7 +95,6 @@ impl Tables {
                 shift: Grain::LEAST.bytes().ilog2(),
             },
             stack: list(&self.stack),
-            grain: Grain::LEAST,
             list: self.list.as_ref().map_or(List { start: core::ptr::null_mut(), capacity: 0 }, list),
         }
     }
@@ -150,7 +149,6 @@ pub(crate) struct Scratch {
     unreached: *mut u64,
     pub(crate) ranks: *mut u32,
     pub(crate) counters: Counters,
-    grain: Grain,
     pub(crate) stack: List,
     pub(crate) list: List,
 }
@@ -158,12 +156,13 @@ pub(crate) struct Scratch {
 impl Scratch {
     /// The same tables for a search whose candidates are as far apart as this.
     pub(crate) fn with_grain(self, grain: Grain) -> Scratch {
-        Scratch { counters: Counters { shift: grain.bytes().ilog2(), ..self.counters }, grain, ..self }
+        Scratch { counters: Counters { shift: grain.bytes().ilog2(), ..self.counters }, ..self }
     }
 
     /// The range's tables, beside those for objects elsewhere.
     pub(crate) fn space<'a>(&self, outside: Outside<'a>) -> Space<'a> {
-        let inside = Part::inside(self.candidates, self.unreached, self.counters.table, self.grain);
+        let grain = Grain::for_objects_apart(1 << self.counters.shift);
+        let inside = Part::inside(self.candidates, self.unreached, self.counters.table, grain);
         Space::new(self.base, self.bytes, inside, outside)
     }
 

@@ -264,7 +264,7 @@ unsafe fn copy_words(part: &Part) {
         unsafe {
             let bits = part.candidates_word(word);
             if bits != 0 {
-                part.set_unreached_word(word, bits);
+                part.add_unreached(word, bits);
             }
         }
     }

@@ -163,19 +163,15 @@ impl Part {
         }
     }
 
-    /// These of a word's candidates are unreached, the others not.
+    /// These of a word's candidates are unreached from now on.
     ///
     /// # Safety
     /// The table has such a word.
     #[inline(always)]
-    pub(crate) unsafe fn set_unreached_word(&self, word: usize, bits: u64) {
-        let (first, grains) = (word * self.grain.in_word(), self.grain.in_word());
+    pub(crate) unsafe fn add_unreached(&self, word: usize, bits: u64) {
+        let first = word * self.grain.in_word();
         // SAFETY: as above; one thread uses the tables.
-        unsafe {
-            let word = self.unreached.add(first / 64);
-            let others = word.read() & !((!0 >> (64 - grains)) << (first % 64));
-            word.write(others | self.grain.gather(bits) << (first % 64));
-        }
+        unsafe { *self.unreached.add(first / 64) |= self.grain.gather(bits) << (first % 64) };
     }
 }
 
@@ -376,7 +372,7 @@ impl<'a> Space<'a> {
             // SAFETY: the bits are those of objects of the heap; one thread uses the tables.
             unsafe {
                 *self.inside.candidates.add(word) |= bits;
-                self.inside.set_unreached_word(word, self.inside.unreached_word(word) | bits);
+                self.inside.add_unreached(word, bits);
             }
         }
     }

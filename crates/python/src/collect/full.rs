@@ -22,7 +22,7 @@ use std::cell::{RefCell, UnsafeCell};
 use std::ptr;
 use std::time::{Duration, Instant};
 
-use heapkeeper_gc::{Graph, Outside, Search, Tables};
+use heapkeeper_gc::{Outside, Search, Tables};
 use heapkeeper_heap::Lock;
 use heapkeeper_profile::{Estimate, SiteId};
 use pyo3_ffi::{self as ffi, PyObject};
@@ -200,12 +200,6 @@ fn search_with<'a, R>(
     found.candidates = search.candidates();
     found.scratch_bytes = search.scratch_bytes() + memory_bytes;
     Some(work(search, walked, found))
-}
-
-/// Ask for the objects of the middle generation, which CPython is about to collect.
-pub fn ask_for_middle(state: CollectorState, milestones: &Milestones) {
-    let objects = Objects::new();
-    milestones.before_middle(state, |object| objects.fetch(ObjectPtr(object)));
 }
 
 /// Zeroed memory that is taken from the system where it is touched; `None` if there is none.

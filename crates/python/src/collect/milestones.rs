@@ -21,8 +21,10 @@
 use std::cell::Cell;
 use std::ptr;
 
+use heapkeeper_gc::Graph;
 use pyo3_ffi::{self as ffi, PyObject};
 
+use crate::collect::graph::{ObjectPtr, Objects};
 use crate::collect::list::HeaderPtr;
 use crate::collect::state::{CollectorState, MIDDLE, OLD};
 
@@ -103,13 +105,14 @@ impl Milestones {
     }
 
     /// CPython begins to collect the middle generation: ask for what it will read, if it lies far and wide.
-    pub fn before_middle(&self, state: CollectorState, ask: impl Fn(*mut PyObject)) {
+    pub fn before_middle(&self, state: CollectorState) {
         let (head, placed) = (state.head(MIDDLE), (0..self.in_middle.get()).map(|i| self.header(COUNT + i)));
         // SAFETY: the list is canonical. Nothing enters it at its front, and objects leave it either one by one or all at once:
         // where the first milestone still stands, the others do, in their order.
         unsafe {
             if self.in_middle.get() > 0 && head.next() == self.header(COUNT) && is_scattered(head) {
-                head.for_each_between(placed, |header, _| ask(header.object()));
+                let objects = Objects::new();
+                head.for_each_between(placed, |header, _| objects.fetch(ObjectPtr(header.object())));
             }
         }
         self.take_up_middle();

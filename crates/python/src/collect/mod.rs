@@ -154,7 +154,7 @@ impl Seat {
                 unsafe { self.forward(arguments) };
                 match generation {
                     OLD => self.before_full(is_due),
-                    MIDDLE if self.is_ours() => full::ask_for_middle(self.state, &self.milestones),
+                    MIDDLE if self.is_ours() => self.milestones.before_middle(self.state),
                     MIDDLE => self.milestones.take_up_middle(),
                     _ => {}
                 }
