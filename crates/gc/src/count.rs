@@ -386,7 +386,7 @@ impl<'s, 'a, M: ObjectModel> Counting<'s, 'a, M> {
     }
 
     fn trace(&mut self, model: &M) {
-        model.trace_all(self.batch.objects(), &mut self.subtract);
+        model.trace_all(self.batch.objects(), &[], &mut self.subtract);
         self.batch.clear();
     }
 

@@ -13,6 +13,9 @@
 //!            were asked for    elsewhere is,                           └─▶ left to the sweep, or known
 //!                              as a list's items
 //! ```
+//! Between two objects that are traced, one that arrives is looked at for what it reads elsewhere: if all were at once, they
+//! would wait for each other's memory, and the tracing for them all.
+//!
 //! Where bits say what is reached and lie far and wide, children wait to be looked at, for their bits to arrive.
 //!
 //! **It ends, and nothing is missed.** An object is reached once in a collection, so each enters the stack at most once. An
@@ -400,8 +403,7 @@ impl<G: Graph, R: Reach> Marker<G, R> {
                 debug_assert!(self.front == THROUGH && self.depth == 0);
                 return;
             }
-            arriving.objects().iter().for_each(|object| graph.fetch(*object));
-            graph.trace_all(ready.objects(), self);
+            graph.trace_all(ready.objects(), arriving.objects(), self);
             self.look_at_children();
             ready.clear();
             (coming, arriving, ready) = (ready, coming, arriving);
@@ -467,6 +469,7 @@ impl<G: Graph, R: Reach> Marker<G, R> {
         if let Some(position) = self.reach.reach(address)
             && position < self.front
         {
+            prefetch(address); // Most that enter the stack are soon taken up.
             self.push(address);
         }
     }

@@ -116,10 +116,18 @@ pub unsafe trait Graph {
     /// Visit each counted reference that the object holds. Only called for candidates, and for known roots.
     fn trace(&self, object: Self::Ref, visitor: &mut impl Visitor<Self::Ref>);
 
-    /// [`trace`](Graph::trace) several objects, one after the other.
+    /// [`trace`](Graph::trace) several objects, one after the other, and meanwhile [`fetch`](Graph::fetch) for those that come
+    /// next.
     #[inline(always)]
-    fn trace_all(&self, objects: &[Self::Ref], visitor: &mut impl Visitor<Self::Ref>) {
-        objects.iter().for_each(|object| self.trace(*object, visitor));
+    fn trace_all(&self, objects: &[Self::Ref], next: &[Self::Ref], visitor: &mut impl Visitor<Self::Ref>) {
+        for i in 0..objects.len().max(next.len()) {
+            if let Some(object) = next.get(i) {
+                self.fetch(*object);
+            }
+            if let Some(object) = objects.get(i) {
+                self.trace(*object, visitor);
+            }
+        }
     }
 
     /// Ask for memory outside the object that `trace` will read, some time before it does.

@@ -71,8 +71,9 @@ unsafe impl Graph for Model {
         trace_all(&[object], visitor);
     }
 
+    /// Nothing is fetched: values stand in their objects.
     #[inline(always)]
-    fn trace_all(&self, objects: &[ObjectPtr], visitor: &mut impl Visitor<ObjectPtr>) {
+    fn trace_all(&self, objects: &[ObjectPtr], _next: &[ObjectPtr], visitor: &mut impl Visitor<ObjectPtr>) {
         trace_all(objects, visitor);
     }
 }

@@ -156,19 +156,27 @@ unsafe impl Graph for Objects {
         unsafe {
             let kind = ffi::Py_TYPE(object);
             if kind == self.list {
-                prefetch((*object.cast::<ffi::PyListObject>()).ob_item);
+                let list = object.cast::<ffi::PyListObject>();
+                let items_bytes = (ffi::Py_SIZE(object) as usize).saturating_mul(size_of::<*mut PyObject>());
+                ask_for((*list).ob_item.cast(), items_bytes.min(MAX_ASKED_BYTES));
             } else if kind == self.dict {
                 let dict = object.cast::<ffi::PyDictObject>();
-                let keys: *const u8 = (*dict).ma_keys.cast();
                 // A table of few entries begins on the first of these lines and ends on the second.
-                prefetch(keys);
-                prefetch(keys.wrapping_add(LINE_BYTES));
+                ask_for((*dict).ma_keys.cast(), 2 * LINE_BYTES);
             }
         }
     }
 }
 
 const LINE_BYTES: usize = 64;
+/// Of a long list, as much as will have come when it is traced; the processor sees by itself where that goes on.
+const MAX_ASKED_BYTES: usize = 4 * LINE_BYTES;
+
+/// The lines of so many bytes from `start`.
+#[inline(always)]
+fn ask_for(start: *const u8, bytes: usize) {
+    (0..bytes).step_by(LINE_BYTES).for_each(|line| prefetch(start.wrapping_add(line)));
+}
 
 /// Whether an object might be part of a cycle, as CPython asks before it stops tracking what refers to it
 /// (`_PyObject_GC_MAY_BE_TRACKED`, Include/internal/pycore_object.h, 3.10 to 3.13).
