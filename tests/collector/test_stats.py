@@ -140,6 +140,30 @@ def test_our_figures(driver, mode):
         assert (verified, after["verified"]["differences"]) == (2, 0)
 
 
+GREAT_MANY = """
+class Left: __slots__ = ("other", "__weakref__")
+class Right: __slots__ = ("other", "__weakref__")
+gc.disable()
+gc.collect()
+for _ in range(150_000):
+    left, right = Left(), Right()
+    left.other, right.other = right, left
+    right = Right()
+    right.other = right
+del left, right
+gc.collect()
+print(json.dumps(ours.stats()["cycle_types"]))
+"""
+
+
+def test_types_of_a_great_many(driver):
+    """Estimated: three objects in turn, of two types."""
+    found = {each["type_name"]: each["objects"] for each in inside(driver, "gc=heapkeeper", GREAT_MANY)}
+    assert sum(found[name] for name in ("Left", "Right")) == pytest.approx(450_000, abs=1000)
+    assert found["Left"] == pytest.approx(150_000, rel=0.05)
+    assert found["Right"] == pytest.approx(300_000, rel=0.05)
+
+
 @pytest.mark.parametrize("mode", ["cpython", "heapkeeper", "verify"])
 def test_mode(driver, mode):
     look = "print(json.dumps(ours.mode()))"

@@ -385,7 +385,8 @@ fn hide_all_but(
         }
         left.sort_unstable();
         let visit_suspects = |visit: &mut dyn FnMut(*mut u8)| old.for_each(|header| visit(header.object().cast()));
-        full::note_types(visit_suspects, |address| left.binary_search(&address.addr()).is_ok(), &mut found.types);
+        let is_suspect = |address: *const u8| left.binary_search(&address.addr()).is_ok();
+        full::note_types(found.suspects, visit_suspects, is_suspect, &mut found.types);
     }
     clock.lap(&mut found.phases.order);
     (found, gone)

@@ -89,6 +89,7 @@ pub struct Found {
 #[derive(Debug, Clone)]
 pub struct SuspectType {
     pub kind: *mut ffi::PyTypeObject,
+    /// How many; an estimate where there are a great many suspects.
     pub objects: usize,
     /// What was sampled of them.
     pub samples: Vec<(SiteId, Estimate)>,
@@ -358,7 +359,7 @@ pub fn hide_survivors(
                 found.suspects = search.unreached();
                 found.survivors = search.candidates() - untracked - found.suspects;
                 let visit_suspects = |visit: &mut dyn FnMut(*mut u8)| search.for_each_unreached(visit);
-                note_types(visit_suspects, |address| search.is_unreached(address), &mut found.types);
+                note_types(found.suspects, visit_suspects, |address| search.is_unreached(address), &mut found.types);
                 if found.survivors < found.suspects {
                     milestones.take_up();
                     take_survivors(search, hidden);
@@ -514,18 +515,37 @@ unsafe fn take_survivors(search: &Search<'_>, hidden: HeaderPtr) {
 /// Types that are told apart in one collection.
 const MAX_TYPES: usize = 64;
 
-/// What CPython is left with, by type, and who allocated what was sampled of it.
+/// Of more suspects than this, the type of one in so many is looked at and stands for all of these.
+const LOOKED_AT: usize = 1 << 16;
+
+/// One in how many of so many suspects is looked at. Objects made together lie in patterns of few kinds, whose length has
+/// small factors; this has none.
+fn stride_over(suspects: usize) -> usize {
+    let least = suspects.div_ceil(LOOKED_AT).max(1);
+    (least..).find(|stride| [2, 3, 5, 7].iter().all(|factor| stride % factor != 0)).unwrap_or(least)
+}
+
+/// What CPython is left with, so many objects, by type, and who allocated what was sampled of it.
 pub fn note_types(
+    suspects: usize,
     visit_suspects: impl FnOnce(&mut dyn FnMut(*mut u8)),
     is_suspect: impl Fn(*const u8) -> bool,
     types: &mut Vec<SuspectType>,
 ) {
+    let stride = stride_over(suspects);
+    let (mut passed, mut next) = (0, 0);
     visit_suspects(&mut |address| {
+        passed += 1;
+        if passed <= next {
+            return;
+        }
+        let objects = stride.min(suspects.saturating_sub(next)).max(1);
+        next += stride;
         // SAFETY: alive.
         let kind = unsafe { ffi::Py_TYPE(address.cast()) };
         match types.iter_mut().position(|known| known.kind == kind) {
-            Some(i) => types[i].objects += 1,
-            None if types.len() < MAX_TYPES => types.push(SuspectType { kind, objects: 1, samples: Vec::new() }),
+            Some(i) => types[i].objects += objects,
+            None if types.len() < MAX_TYPES => types.push(SuspectType { kind, objects, samples: Vec::new() }),
             None => {}
         }
     });
