@@ -125,6 +125,8 @@ def _read(arguments):
         raise SettingsError(f"{rest[0]} needs {'a module' if rest[0] == '-m' else 'code'}")
     if quiet and settings.json:
         raise SettingsError("-q and --json contradict each other")
+    if _is_absent(rest) and not settings.json:
+        settings.output, quiet = None, True
     settings.report = None if quiet else os.getpid()
     if settings.profile == "off" or settings.allocator == "cpython":
         for option, value in (("--at-heap", settings.at_heap), ("--on-limit", settings.on_limit)):
@@ -135,6 +137,13 @@ def _read(arguments):
     if settings.output is not None:
         _make_room(settings, force)
     return settings, rest
+
+
+def _is_absent(target):
+    """Whether the program is a file that is not there: python says so, and there is nothing to tell of its memory."""
+    script = target[1] if target[0] == "--" else target[0]
+    is_path = target[0] == "--" or (script != "-" and not script.startswith(("-m", "-c")))
+    return is_path and not os.path.exists(script)
 
 
 def _make_room(settings, force):

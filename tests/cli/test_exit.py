@@ -89,6 +89,13 @@ def test_program_that_does_not_start(driver, target):
     assert ours.status != 0 and ours.stderr
 
 
+@pytest.mark.parametrize("target", [["absent.py"], ["--", "-absent.py"]], ids=" ".join)
+def test_nothing_is_reported_of_an_absent_script(driver, target):
+    assert driver.run("-o", "app.hk", *target) == driver.python(*target)
+    assert not list(driver.folder.iterdir())
+    assert driver.run("--json", *target).stderr.endswith("}\n")
+
+
 def test_unreadable_script(driver):
     driver.write("secret.py", "print(1)")
     (driver.folder / "secret.py").chmod(0)
