@@ -48,6 +48,8 @@ const SEARCH_SLOTS: usize = 1 << 16;
 
 /// Candidates of a search that are traced together: few, so that reading them goes on while counters arrive.
 const BATCH: usize = 4;
+/// And where what they read elsewhere is asked for before.
+const FETCHED: usize = 16;
 
 /// What a count pass saw.
 #[derive(Debug, Clone, Copy, Default)]
@@ -236,17 +238,31 @@ impl Large {
 pub(crate) fn count<G: Graph>(graph: &G, search: &Search<'_>) -> Counted {
     let mut large = Large::new(search.stack);
     let (mut candidates, mut pages, mut last_page) = (0, 0, usize::MAX);
+    let (mut first, mut second) = (Batch::<G, FETCHED>::new(), Batch::new());
+    let (mut arriving, mut ready) = (&mut first, &mut second);
+    let trace = |ready: &[G::Ref], arriving: &[G::Ref], large: &mut Large| {
+        let space = &search.space;
+        graph.trace_all(ready, arriving, &mut SubtractWrapping::<G> { space, large, graph: PhantomData });
+    };
     search.visit_unreached(|place, address| {
+        prefetch(address.wrapping_add(SWEEP_AHEAD_BYTES));
         pages += usize::from(place.counter_page() != last_page);
         last_page = place.counter_page();
-        // SAFETY: candidates are alive.
-        let object = unsafe { G::at(address) };
         candidates += 1;
-        // SAFETY: the place's own counter.
-        unsafe { large.add(place.counter_address(), graph.refcount(object)) };
-        let space = &search.space;
-        graph.trace(object, &mut SubtractWrapping::<G> { space, large: &mut large, graph: PhantomData });
+        // SAFETY: candidates are alive; the place's own counter.
+        let has_room = unsafe {
+            let object = G::at(address);
+            large.add(place.counter_address(), graph.refcount(object));
+            arriving.push(object)
+        };
+        if !has_room {
+            trace(ready.objects(), arriving.objects(), &mut large);
+            ready.clear();
+            core::mem::swap(&mut arriving, &mut ready);
+        }
     });
+    trace(ready.objects(), arriving.objects(), &mut large);
+    trace(arriving.objects(), &[], &mut large);
     let assumed = end_large(graph, search, &large);
     Counted { candidates, assumed, pages, stack_entries: large.0.stack_entries() }
 }

@@ -186,11 +186,16 @@ pub(crate) fn mark_known<G: Graph>(
     roots(&mut |root| {
         reach.reach(G::address(root));
     });
-    mark_by(graph, search, reach)
+    mark_reached(graph, search)
 }
 
 /// Mark what the reached lead to. Afterwards the bit of each candidate that they reach is gone.
 pub(crate) fn mark_reached<G: Graph>(graph: &G, search: &Search<'_>) -> Marked {
+    mark_by(graph, search, ByBit(&search.space))
+}
+
+/// The same, where all objects are as far apart as candidates.
+pub(crate) fn mark_reached_apart<G: Graph>(graph: &G, search: &Search<'_>) -> Marked {
     let (at_once, inside, nowhere) = (ByBit(&search.space), search.space.inside(), &Cell::new(0));
     mark_by(graph, search, ByDistantBit { at_once, inside, nowhere })
 }
@@ -203,7 +208,7 @@ fn mark_by<G: Graph>(graph: &G, search: &Search<'_>, reach: impl Reach) -> Marke
 
 /// Mark from what the count found to be held from elsewhere. Afterwards the counter of an unreached candidate is 0 if and
 /// only if it is unreachable.
-pub(crate) fn mark<G: Graph>(graph: &G, search: &Search<'_>) -> Marked {
+pub(crate) fn mark_counted<G: Graph>(graph: &G, search: &Search<'_>) -> Marked {
     // SAFETY: words are those of the part's tables.
     let bits = |part: &Part, word| unsafe { part.unreached_word(word) };
     let sweep = || Bits::new(&search.space, bits, |place| place.counter() != 0);
