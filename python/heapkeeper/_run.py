@@ -141,9 +141,9 @@ def _read(arguments):
 
 def _is_absent(target):
     """Whether the program is a file that is not there: python says so, and there is nothing to tell of its memory."""
-    script = target[1] if target[0] == "--" else target[0]
-    is_path = target[0] == "--" or (script != "-" and not script.startswith(("-m", "-c")))
-    return is_path and not os.path.exists(script)
+    if target[0] == "--":
+        return not os.path.exists(target[1])
+    return not target[0].startswith("-") and not os.path.exists(target[0])
 
 
 def _make_room(settings, force):

@@ -48,8 +48,8 @@ const SEARCH_SLOTS: usize = 1 << 16;
 
 /// Candidates of a search that are traced together: few, so that reading them goes on while counters arrive.
 const BATCH: usize = 4;
-/// And where what they read elsewhere is asked for before.
-const FETCHED: usize = 16;
+/// The same where all were added before: while a batch is traced, what the next one reads elsewhere is asked for.
+const FETCH_BATCH: usize = 16;
 
 /// What a count pass saw.
 #[derive(Debug, Clone, Copy, Default)]
@@ -238,7 +238,7 @@ impl Large {
 pub(crate) fn count<G: Graph>(graph: &G, search: &Search<'_>) -> Counted {
     let mut large = Large::new(search.stack);
     let (mut candidates, mut pages, mut last_page) = (0, 0, usize::MAX);
-    let (mut first, mut second) = (Batch::<G, FETCHED>::new(), Batch::new());
+    let (mut first, mut second) = (Batch::<G, FETCH_BATCH>::new(), Batch::new());
     let (mut arriving, mut ready) = (&mut first, &mut second);
     let trace = |ready: &[G::Ref], arriving: &[G::Ref], large: &mut Large| {
         let space = &search.space;

@@ -18,6 +18,10 @@ use crate::model::{Graph, ObjectModel};
 use crate::scratch::{Counters, List, Scratch, Tables};
 use crate::space::{Outside, Part, Place, Space};
 
+/// To mark by bits alone is faster than by bits and counters, but traces once more what was reached before: done if that is
+/// no more than one in so many candidates.
+const RETRACED_SHARE: usize = 8;
+
 /// One search. Its tables are those of the collector it was made from, which has no other meanwhile.
 #[derive(Debug)]
 pub struct Search<'a> {
@@ -117,9 +121,8 @@ impl<'a> Search<'a> {
 
     /// The second half of the search: see [`count`](Search::count). Afterwards all counters are 0 again.
     pub fn mark<G: Graph>(&mut self, graph: &G) {
-        // By bits alone it is faster, but traces once more what was reached before.
         let reached_before = self.candidates - self.counted.candidates;
-        let marked = if reached_before <= self.candidates / 8 {
+        let marked = if reached_before <= self.candidates / RETRACED_SHARE {
             self.settle();
             mark_reached(graph, self)
         } else {

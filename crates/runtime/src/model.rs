@@ -71,7 +71,7 @@ unsafe impl Graph for Model {
         trace_all(&[object], visitor);
     }
 
-    /// Nothing is fetched: values stand in their objects.
+    /// Nothing is fetched: what a value reads elsewhere is known to its type alone.
     #[inline(always)]
     fn trace_all(&self, objects: &[ObjectPtr], _next: &[ObjectPtr], visitor: &mut impl Visitor<ObjectPtr>) {
         trace_all(objects, visitor);

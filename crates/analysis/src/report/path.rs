@@ -7,6 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use heapkeeper_record::Frame;
 
+#[cfg(test)]
+mod tests;
+
 /// Whose code a file holds. The order is the order in which a reader wants to see them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Owner {

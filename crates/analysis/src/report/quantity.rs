@@ -5,6 +5,9 @@
 
 use bytesize::ByteSize;
 
+#[cfg(test)]
+mod tests;
+
 /// A no-break space, which painting turns into a plain one: `grep "12 MiB"` must find it.
 pub(super) const GLUE: char = '\u{a0}';
 

@@ -5,8 +5,6 @@ use proptest::prelude::*;
 use unicode_width::UnicodeWidthStr;
 
 use super::collector;
-use super::path::{Owner, ShortNames, owner};
-use super::quantity::{bar, bytes, count, counted, pause, percent, rate, seconds, share_of_time};
 use super::sites::{Step, entries, story};
 use super::{Style, render};
 
@@ -405,86 +403,12 @@ fn threads_are_named_unless_it_is_the_main_one() {
 }
 
 #[test]
-fn owners_by_path() {
-    for (file, whose) in [
-        ("/home/ada/app.py", Owner::Program),
-        ("app.py", Owner::Program),
-        ("<string>", Owner::Program),
-        ("<stdin>", Owner::Program),
-        ("", Owner::Nobody),
-        ("<frozen importlib._bootstrap>", Owner::Standard),
-        ("/usr/lib/python3.12/json/decoder.py", Owner::Standard),
-        ("/usr/lib64/python3.9/json/decoder.py", Owner::Standard),
-        ("/opt/lib/python313.zip/json/decoder.py", Owner::Standard),
-        ("/venv/lib/python3.12/site-packages/flask/app.py", Owner::Package),
-        ("/usr/lib/python3/dist-packages/apt/cache.py", Owner::Package),
-        ("/venv/bin/flask", Owner::Launcher),
-        ("/home/ada/lib/pythonista/app.py", Owner::Program),
-    ] {
-        assert_eq!(owner(file), whose, "{file}");
-    }
-}
-
-#[test]
 fn a_package_started_by_a_launcher_is_the_headline() {
     const BLACK: &str = "/venv/lib/python3.12/site-packages/black/__init__.py";
     let started = site(MIB, 1.0, vec![frame("main", BLACK, 7, ""), frame("<module>", "/venv/bin/black", 8, "")]);
     let sites = [started];
     let entries = entries(&sites, 512 * KIB);
     assert_eq!(entries[0].headline.map(|frame| frame.line), Some(7));
-}
-
-#[test]
-fn names_are_short_and_tell_files_apart() {
-    let files = [
-        "/home/ada/shop/app.py",
-        "/home/ada/shop/api/cache.py",
-        "/home/ada/shop/web/cache.py",
-        "/home/ada/shop/web/__init__.py",
-        "/usr/lib/python3.12/json/decoder.py",
-        "/venv/lib/python3.12/site-packages/flask/app.py",
-        "<frozen runpy>",
-        "",
-    ];
-    let names = ShortNames::new(files.into_iter());
-    let shown: Vec<String> = files.iter().map(|file| names.place(&frame("f", file, 3, ""))).collect();
-    assert_eq!(
-        shown,
-        [
-            "app.py:3",
-            "api/cache.py:3",
-            "web/cache.py:3",
-            "web/__init__.py:3",
-            "json/decoder.py:3",
-            "flask/app.py:3",
-            "<frozen runpy>:3",
-            "?",
-        ]
-    );
-    assert_eq!(names.place(&frame("f", "/home/ada/shop/app.py", 0, "")), "app.py");
-}
-
-#[test]
-fn quantities() {
-    let say = |text: String| text.replace('\u{a0}', " ");
-    let sizes = [0, 1023, 1024, 9 * KIB + 614, 1_048_575, 412 * MIB, 5 << 30, u64::MAX].map(|n| say(bytes(n)));
-    assert_eq!(sizes, ["0 B", "1023 B", "1.0 KiB", "9.6 KiB", "1024 KiB", "412 MiB", "5.0 GiB", "16 EiB"]);
-    let counts = [0, 999, 1000, 999_999, 2_100_000, 3_000_000_000].map(|n| say(count(n)));
-    assert_eq!(counts, ["0", "999", "1,000", "999,999", "2.1 million", "3.0 billion"]);
-    assert_eq!([say(counted(1, "pool")), say(counted(0, "pool"))], ["1 pool", "0 pools"]);
-    let shares = [0.0, 0.001, 0.514, 1.0, f64::NAN, -1.0, f64::INFINITY].map(|n| say(percent(n)));
-    assert_eq!(shares, ["0 %", "<1 %", "51 %", "100 %", "?", "?", "?"]);
-    let times = [0.0, 0.34, 0.9999, 8.12, 99.99, 725.0, 11_520.0, f64::NAN, -1.0].map(|n| say(seconds(n)));
-    assert_eq!(times, ["0 ms", "340 ms", "1.0 s", "8.1 s", "1 min 40 s", "12 min 5 s", "3 h 12 min", "?", "?"]);
-    let pauses = [0.0, 4e-7, 2.34e-6, 66e-6, 0.0021, 0.038, 0.9999, f64::NAN, -1.0].map(|n| say(pause(n)));
-    assert_eq!(pauses, ["0 ms", "<1 µs", "2.3 µs", "66 µs", "2.1 ms", "38 ms", "1.0 s", "?", "?"]);
-    assert_eq!(share_of_time(1.0, 4.0), Some(0.25));
-    let odd =
-        [share_of_time(0.0, 0.0), share_of_time(2.0, 1.0), share_of_time(f64::NAN, 1.0), share_of_time(1.0, -4.0)];
-    assert_eq!(odd, [None; 4]);
-    assert_eq!(rate(MIB, 2.0).map(say).as_deref(), Some("512 KiB/s"));
-    assert_eq!([rate(1, 0.0), rate(1, f64::NAN)], [None, None]);
-    assert_eq!([bar(0.5, 4), bar(2.0, 2), bar(1e-9, 8), bar(f64::NAN, 8)], ["██", "██", "▏", ""]);
 }
 
 #[test]
