@@ -25,7 +25,7 @@ def stats():
     mode: as `mode()` gives it. reason: why CPython's collector is at work though ours was asked for, or None.
 
     generations: three dicts, by the oldest generation that was collected. collections: how many, since the interpreter
-    started. examined: objects looked at; None where CPython collects and nobody counts. collected: objects freed.
+    started. examined: objects that we looked at; None where CPython collects and nobody counts. collected: objects freed.
     uncollectable: objects left in gc.garbage. pauses: how long the program stood still, callbacks and finalizers
     included, as a dict; None where nobody measured. Its count is of collections since ours was installed; total_s,
     longest_s, p50_s and p99_s are seconds, the last two at most a sixteenth off and never above the longest; buckets is a
@@ -38,7 +38,7 @@ def stats():
     untrack_s: untracking tuples and dicts that cannot be in a cycle. dispose_s: weak references, callbacks, finalizers,
     freeing.
 
-    scratch_peak_bytes: the most memory that one of our full collections took for itself; it keeps none of it.
+    scratch_peak_bytes: the most memory that one of our searches took for itself; it keeps none of it.
     cycle_types: the types found most often in cycles by our full collections, as dicts. type_name; objects: how many were
     found, an estimate where one collection found more than 65,536; site: the call site that made most of those that were
     sampled, as in ``heapkeeper.status()``, or None.

@@ -115,6 +115,8 @@ def main():
 
     if options.install:
         heapkeeper.install(gc=options.install, profile="off")
+    # As large services have it; the heaps of these programs are small.
+    heapkeeper._native.gc_promote_always()
     status = heapkeeper.status()
     # Nested tuples are untracked from the inside, one level a collection in the worst order of the list.
     for _ in range(6):

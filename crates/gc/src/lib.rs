@@ -32,6 +32,7 @@ mod pace;
 mod scratch;
 mod search;
 mod space;
+mod sparse;
 mod telemetry;
 
 pub use collector::Collector;
@@ -41,6 +42,7 @@ pub use pace::Pace;
 pub use scratch::Tables;
 pub use search::Search;
 pub use space::{Outside, prefetch};
+pub use sparse::{Candidate, SparseSearch};
 pub use telemetry::{GenerationStats, Pauses, PhaseTimes, Telemetry};
 
 #[cfg(test)]

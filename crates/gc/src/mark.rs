@@ -52,7 +52,7 @@ pub(crate) struct Marked {
 }
 
 /// How an object is known to be reached.
-trait Reach: Copy {
+pub(crate) trait Reach: Copy {
     /// The object's place in the order of the sweep, if it is a candidate that was not reached so far: it is now.
     fn reach(&self, address: *mut u8) -> Option<usize>;
 
@@ -223,14 +223,14 @@ pub(crate) fn mark_list<G: Graph>(graph: &G, scratch: &Scratch, stack: List, len
 }
 
 /// Goes over the candidates once, in the order of their positions.
-trait Sweep {
+pub(crate) trait Sweep {
     /// Call `take` with those that are reached, in order, until it answers false or the next lies beyond position `end`;
     /// with no `end`, beyond a stride from the first. Returns how far the sweep has come: what lies before is behind it.
     fn go_on(&mut self, end: Option<usize>, take: impl FnMut(*mut u8) -> bool) -> usize;
 }
 
 /// What the sweep has come to when it is through.
-const THROUGH: usize = usize::MAX;
+pub(crate) const THROUGH: usize = usize::MAX;
 
 /// Over the candidates that `bits` has in a word of a part's tables, and that `is_reached` wants.
 struct Bits<'a, B, I> {
@@ -358,7 +358,7 @@ impl<G: Graph, const N: usize> Batch<G, N> {
     }
 }
 
-struct Marker<G, R> {
+pub(crate) struct Marker<G, R> {
     reach: R,
     /// How far the sweep has come: positions before lie behind.
     front: usize,
@@ -373,7 +373,7 @@ struct Marker<G, R> {
 }
 
 impl<G: Graph, R: Reach> Marker<G, R> {
-    fn new(reach: R, stack: List) -> Marker<G, R> {
+    pub(crate) fn new(reach: R, stack: List) -> Marker<G, R> {
         Marker {
             reach,
             front: 0,
@@ -387,7 +387,7 @@ impl<G: Graph, R: Reach> Marker<G, R> {
         }
     }
 
-    fn mark<S: Sweep>(mut self, graph: &G, sweep: impl Fn() -> S) -> Marked {
+    pub(crate) fn mark<S: Sweep>(mut self, graph: &G, sweep: impl Fn() -> S) -> Marked {
         loop {
             self.sweep(graph, sweep());
             if !core::mem::take(&mut self.dropped) {

@@ -242,6 +242,11 @@ pub(crate) struct List {
 }
 
 impl List {
+    /// A table in this memory, for as long as its borrow.
+    pub(crate) fn over(memory: &mut [u64]) -> List {
+        List { start: memory.as_mut_ptr().cast(), capacity: memory.len() }
+    }
+
     #[inline]
     pub(crate) fn get(&self, i: usize) -> *mut u8 {
         debug_assert!(i < self.capacity);

@@ -1,11 +1,11 @@
-//! The search against a naive one: random graphs with objects in the heap and elsewhere, known roots, and references that
+//! Both searches against a naive one: random graphs with objects in the heap and elsewhere, known roots, and references that
 //! nobody accounts for. As in CPython, candidates begin somewhere behind the start of their block, and others at it, so that these
 //! may be closer to a candidate than candidates are to each other.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::collections::{BTreeMap, BTreeSet};
 
-use heapkeeper_gc::{Graph, Outside, Tables, Visitor};
+use heapkeeper_gc::{Candidate, Graph, Outside, SparseSearch, Tables, Visitor};
 use heapkeeper_heap::{Heap, Range};
 use proptest::prelude::*;
 
@@ -105,6 +105,27 @@ fn naive(rows: &[Row]) -> BTreeSet<usize> {
     (0..rows.len()).filter(|i| rows[*i].is_candidate && !reached.contains(i)).collect()
 }
 
+/// A candidate refers to a great many that were given before it, each of which leads to one more: they have no room on the stack.
+#[test]
+fn few_candidates_are_all_marked_however_short_the_stack() {
+    const COUNT: usize = 10_000;
+    // Addresses alone count: nothing is read there.
+    let address = |i: usize| std::ptr::without_provenance_mut::<u8>((i + 1) * 64);
+    let (leaves, inner, root) = (0..COUNT, COUNT..2 * COUNT, 2 * COUNT);
+    let mut toy = Toy::default();
+    toy.children.extend(leaves.clone().map(|i| (address(i).addr(), Vec::new())));
+    toy.children.extend(inner.clone().map(|i| (address(i).addr(), vec![address(i - COUNT)])));
+    toy.children.insert(address(root).addr(), inner.clone().map(address).collect());
+    for held in [0, 1] {
+        toy.counts.extend((0..root).map(|i| (address(i).addr(), 1)));
+        toy.counts.insert(address(root).addr(), held);
+        let few: Vec<Candidate> = (0..=root).map(|i| Candidate::new(address(i), 0)).collect();
+        let mut memory = vec![0; SparseSearch::words_for(few.len())];
+        SparseSearch::new(&few, &mut memory).search(&toy);
+        assert!(few.iter().all(|few| few.is_unreached() == (held == 0)));
+    }
+}
+
 proptest! {
     #[test]
     fn finds_what_a_naive_search_finds(rows in rows(), knows_roots in any::<bool>(), by_rank in any::<bool>()) {
@@ -166,6 +187,13 @@ proptest! {
         search.for_each_reached(|_| reached += 1);
         prop_assert_eq!(reached + found.len(), search.candidates());
         prop_assert!(addresses.iter().all(|address| search.is_unreached(*address) == expected.contains(&address.addr())));
+
+        // Few candidates of a large heap.
+        let few: Vec<Candidate> = candidates().zip(0..).map(|((_, address), i)| Candidate::new(*address, i)).collect();
+        let mut memory = vec![0; SparseSearch::words_for(few.len())];
+        SparseSearch::new(&few, &mut memory).search(&toy);
+        prop_assert!(few.iter().all(|few| few.is_unreached() == expected.contains(&few.address().addr())));
+        prop_assert!(few.iter().zip(0..).all(|(few, i)| few.note() == i));
 
         // The next search finds its tables as this one did.
         let (has_counted, deepest) = search.used();

@@ -19,7 +19,7 @@ static COLLECTOR_REASON: Mutex<Option<String>> = Mutex::new(None);
 /// Called by the interpreter to import the module.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn PyInit__native() -> *mut PyObject {
-    static mut METHODS: [ffi::PyMethodDef; 39] = [
+    static mut METHODS: [ffi::PyMethodDef; 40] = [
         method(c"install", py_install, c"install(sample_bytes, max_heap, seed)\n--\n\nPut this process on our heap. Returns None, or in one line why CPython's allocator stays."),
         method(c"installed", py_installed, c"installed()\n--\n\nWhether this process is on our heap."),
         method(c"in_main_interpreter", py_in_main_interpreter, c"in_main_interpreter()\n--\n\nWhether the calling interpreter is the process's first."),
@@ -28,6 +28,7 @@ pub unsafe extern "C" fn PyInit__native() -> *mut PyObject {
         method(c"report", py_report, c"report(program, columns, color)\n--\n\nThe report at exit, as text."),
         method(c"where", py_where, c"where(obj)\n--\n\nWhere an object lives, as a dict."),
         method(c"gc_install", py_gc_install, c"gc_install(mode)\n--\n\nHave full collections of this interpreter done (\"heapkeeper\", or \"background\" where a child searches), checked (\"verify\") or left alone (\"cpython\") by our collector. Returns None, or in one line why CPython's stays."),
+        method(c"gc_promote_always", py_gc_promote_always, c"gc_promote_always()\n--\n\nHave the survivors of the middle generation promoted by our collector however small the heap: for tests."),
         method(c"limit", py_limit, c"limit(bytes)\n--\n\nSet the hard limit; 0 for none."),
         method(c"widen_limit", py_widen_limit, c"widen_limit()\n--\n\nAllow more than the limit for an answer. Returns what narrow_limit() takes."),
         method(c"narrow_limit", py_narrow_limit, c"narrow_limit(widened)\n--\n\nThe answer is given."),
@@ -316,6 +317,13 @@ native! {
                 object
             }
         }
+    }
+}
+
+native! {
+    fn py_gc_promote_always() {
+        collect::promote_always();
+        none()
     }
 }
 

@@ -29,8 +29,8 @@ use pyo3_ffi::{self as ffi, PyObject};
 
 use crate::child::Child;
 use crate::collect::graph::{ObjectPtr, Objects, untrack_if_plain};
-use crate::collect::list::{Header, HeaderPtr, WALKERS};
-use crate::collect::milestones::Milestones;
+use crate::collect::list::{Header, HeaderPtr};
+use crate::collect::milestones::{self, Milestones};
 use crate::collect::order;
 use crate::collect::state::{CollectorState, OLD};
 use crate::collect::survivors::Survivors;
@@ -184,7 +184,7 @@ fn search_with<'a, R>(
     walked.elsewhere = Vec::new();
     clock.lap(&mut found.phases.walk);
 
-    let objects = Objects::new();
+    let objects = Objects::noting_plain();
     search.mark_known(&objects, |mark| visit_roots(state, modules, mark));
     clock.lap(&mut found.phases.roots);
     found.unrooted = search.unreached();
@@ -204,7 +204,7 @@ fn search_with<'a, R>(
 }
 
 /// Zeroed memory that is taken from the system where it is touched; `None` if there is none.
-fn zeroed(words: usize) -> Option<Box<[u64]>> {
+pub fn zeroed(words: usize) -> Option<Box<[u64]>> {
     if words == 0 {
         return Some(Box::default());
     }
@@ -237,12 +237,12 @@ fn walk(state: CollectorState, milestones: &Milestones, search: &mut Search<'_>)
     let permanent = state.permanent();
     let (mut is_whole, mut all_addresses) = (true, 0);
     for generation in JOINED {
-        // The even walkers go up, the odd ones down.
-        let mut last: [usize; WALKERS] = std::array::from_fn(|i| if i % 2 == 0 { 0 } else { usize::MAX });
+        // The even ways go up, the odd ones down.
+        let mut last: [usize; milestones::WAYS] = std::array::from_fn(|i| if i % 2 == 0 { 0 } else { usize::MAX });
         let posts = milestones.placed().filter(|_| generation == OLD);
         // SAFETY: the GIL is held, and the lists are canonical.
         unsafe {
-            state.head(generation).for_each_between(posts, |header, walker| {
+            state.head(generation).for_each_between(posts, |header, way| {
                 let object = header.object();
                 if is_immortal(object) {
                     header.unlink();
@@ -258,8 +258,8 @@ fn walk(state: CollectorState, milestones: &Milestones, search: &mut Search<'_>)
                 }
                 let address: *mut u8 = object.cast();
                 all_addresses |= address.addr();
-                let before = &mut last[walker];
-                let is_descent = if walker % 2 == 0 { address.addr() < *before } else { address.addr() > *before };
+                let before = &mut last[way];
+                let is_descent = if way % 2 == 0 { address.addr() < *before } else { address.addr() > *before };
                 *before = address.addr();
                 walked.descents += usize::from(is_descent);
                 if !search.add(address) {
@@ -278,7 +278,7 @@ fn walk(state: CollectorState, milestones: &Milestones, search: &mut Search<'_>)
 
 /// `_Py_IsImmortal`, Include/object.h, 3.12 and 3.13 on 64 bits.
 #[inline(always)]
-unsafe fn is_immortal(object: *mut PyObject) -> bool {
+pub unsafe fn is_immortal(object: *mut PyObject) -> bool {
     // SAFETY: the object is alive.
     cfg!(Py_3_12) && (unsafe { ffi::Py_REFCNT(object) } as i32) < 0
 }

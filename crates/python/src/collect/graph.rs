@@ -18,8 +18,8 @@ pub struct Objects {
     tuple: *mut ffi::PyTypeObject,
     list: *mut ffi::PyTypeObject,
     dict: *mut ffi::PyTypeObject,
-    /// Tuples and dicts found alive that refer to no candidate: they may not need to be tracked.
-    plain: UnsafeCell<Vec<*mut PyObject>>,
+    /// Tuples and dicts found alive that refer to no candidate: they may not need to be tracked. `None` where nobody asks.
+    plain: Option<UnsafeCell<Vec<*mut PyObject>>>,
 }
 
 impl Objects {
@@ -28,19 +28,25 @@ impl Objects {
             tuple: &raw mut ffi::PyTuple_Type,
             list: &raw mut ffi::PyList_Type,
             dict: &raw mut ffi::PyDict_Type,
-            plain: UnsafeCell::new(Vec::new()),
+            plain: None,
         }
+    }
+
+    /// The same, noting those that refer to no candidate.
+    pub fn noting_plain() -> Objects {
+        Objects { plain: Some(UnsafeCell::default()), ..Objects::new() }
     }
 
     /// Tuples and dicts that refer to no candidate, as far as they were traced.
     pub fn into_plain(self) -> Vec<*mut PyObject> {
-        self.plain.into_inner()
+        self.plain.map(UnsafeCell::into_inner).unwrap_or_default()
     }
 
     #[cold]
     fn note_plain(&self, object: *mut PyObject) {
+        let Some(plain) = &self.plain else { return };
         // SAFETY: one thread searches, and nobody holds a reference to the list.
-        let plain = unsafe { &mut *self.plain.get() };
+        let plain = unsafe { &mut *plain.get() };
         // Without memory it stays tracked: the next collection may see to it.
         if plain.try_reserve(1).is_ok() {
             plain.push(object);

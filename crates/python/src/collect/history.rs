@@ -15,7 +15,8 @@ use pyo3_ffi::{self as ffi, PyObject};
 use crate::collect::Mode;
 use crate::collect::background::Finished;
 use crate::collect::full::{Found, Phases, SuspectType};
-use crate::collect::state::{CollectorState, GENERATIONS, OLD};
+use crate::collect::state::{CollectorState, GENERATIONS, MIDDLE, OLD};
+use crate::collect::young::Promoted;
 use crate::profile;
 
 /// Types that are remembered by name, and those that are shown.
@@ -27,6 +28,8 @@ const TOP_TYPES: usize = 10;
 pub struct History {
     pauses: [Pauses; GENERATIONS],
     examined: u64,
+    /// The same before collections of the middle generation.
+    examined_young: u64,
     phases: Phases,
     dispose: Duration,
     /// What the full collection that runs now has found so far.
@@ -81,6 +84,12 @@ impl History {
         self.running = Some(Running { suspects, is_counted, searched, types });
         self.phases.add(&phases);
         self.scratch_peak_bytes = self.scratch_peak_bytes.max(scratch_bytes);
+    }
+
+    /// The survivors of a middle generation were promoted.
+    pub fn promoted(&mut self, promoted: Promoted) {
+        self.examined_young += promoted.examined as u64;
+        self.scratch_peak_bytes = self.scratch_peak_bytes.max(promoted.scratch_bytes);
     }
 
     /// A child was started, or nearly so.
@@ -186,6 +195,7 @@ pub fn status(state: CollectorState, seat: Option<(&History, Mode)>, reason: Opt
         for (i, generation) in generations.iter_mut().enumerate() {
             generation.pauses = Some(pauses(&history.pauses[i]));
         }
+        generations[MIDDLE].examined = Some(history.examined_young);
         generations[OLD].examined = Some(history.examined);
     }
     let together = history.map(|history| {

@@ -140,6 +140,30 @@ impl HeaderPtr {
         }
     }
 
+    /// Whether most objects of this head's list lie apart, by so many steps from the start of each stretch between the `posts`.
+    /// Neighbours of each other the processor asks for by itself.
+    ///
+    /// # Safety
+    /// `self` is a head; the `posts` stand in its list in their order.
+    pub unsafe fn is_scattered(self, posts: impl Iterator<Item = HeaderPtr>, steps: usize) -> bool {
+        const FAR_BYTES: usize = 256;
+        let (mut far, mut near) = (0, 0);
+        // SAFETY: by the caller's word.
+        for Stretch { mut first, last } in unsafe { self.stretches(posts) } {
+            for _ in 0..steps {
+                if first == last {
+                    break;
+                }
+                // SAFETY: by the caller's word; `last` is in the list.
+                let next = unsafe { first.next() };
+                let apart = next.0.addr().abs_diff(first.0.addr()) > FAR_BYTES;
+                *(if apart { &mut far } else { &mut near }) += 1;
+                first = next;
+            }
+        }
+        far > near / 4
+    }
+
     /// Put all of the list `from` behind this head's own; `from` is empty then.
     ///
     /// # Safety
@@ -188,8 +212,8 @@ impl HeaderPtr {
     }
 
     /// Visit each header of this head's list, in many places at once: from both ends of each stretch between the `posts`,
-    /// which stand in the list in their order and are not visited. `visit` is told which of [`WALKERS`] has come there; it
-    /// may unlink the header it is given.
+    /// which stand in the list in their order and are not visited. `visit` is told on which way it has come there: 2 k goes up
+    /// the k-th stretch, 2 k + 1 down, from its end. It may unlink the header it is given.
     ///
     /// # Safety
     /// `self` is a head; the `posts` stand in its list in their order.
@@ -202,8 +226,8 @@ impl HeaderPtr {
         // SAFETY: by the caller's word. `first` and `last` are in the list until they are visited, and the neighbours that
         // they go on to are read before.
         unsafe {
-            let mut stretches = self.stretches(posts);
-            let mut walked = [Stretch { first: self, last: self }; WALKERS / 2];
+            let mut stretches = self.stretches(posts).enumerate();
+            let mut walked = [(0, Stretch { first: self, last: self }); WALKERS / 2];
             let mut count = 0;
             for (place, stretch) in walked.iter_mut().zip(stretches.by_ref()) {
                 *place = stretch;
@@ -212,14 +236,14 @@ impl HeaderPtr {
             while count > 0 {
                 let mut i = 0;
                 while i < count {
-                    let Stretch { first, last } = walked[i];
+                    let (k, Stretch { first, last }) = walked[i];
                     let (next, prev) = (first.next(), last.prev());
-                    visit(first, 2 * i);
+                    visit(first, 2 * k);
                     if first != last {
-                        visit(last, 2 * i + 1);
+                        visit(last, 2 * k + 1);
                     }
                     if first != last && next != last {
-                        walked[i] = Stretch::asked_for(next, prev);
+                        walked[i].1 = Stretch::asked_for(next, prev);
                     } else if let Some(stretch) = stretches.next() {
                         walked[i] = stretch;
                     } else {
@@ -290,7 +314,7 @@ impl HeaderPtr {
 }
 
 /// Places at which a list is followed at once: there are not many more requests for memory that a core keeps in flight.
-pub const WALKERS: usize = 16;
+const WALKERS: usize = 16;
 
 /// Neighbours in a list, from the first to the last.
 #[derive(Debug, Clone, Copy)]

@@ -11,9 +11,8 @@
 //! - In the oldest generation one is placed where a collection of the middle one has added enough, and all anew when the list is
 //!   put in order. If there are too many, every second one goes.
 //! - In the middle generation the first is placed in front, and one at the end after each further collection of the youngest.
-//!   When CPython begins to collect the middle generation, its objects are asked for by them, and they are taken up: CPython
-//!   follows the list one object after the other, and waits less where these are on their way. CPython's last collections move
-//!   the list without a word; then the first is not in front any more.
+//!   A collection of the middle generation begins with a walk of ours by them, if its objects lie apart, and they are taken up
+//!   (`young.rs`). CPython's last collections move the list without a word; then the first is not in front any more.
 //! - Nobody sees them: they are no candidates of ours, they are left out of what `gc.get_objects` answers, and they are taken up
 //!   before `gc.freeze` and before a collection that CPython searches itself. What else follows the lists
 //!   (`PyUnstable_GC_VisitObjects`, and CPython's last collections, which tell nobody) finds empty lists that somebody refers to.
@@ -21,10 +20,8 @@
 use std::cell::Cell;
 use std::ptr;
 
-use heapkeeper_gc::Graph;
 use pyo3_ffi::{self as ffi, PyObject};
 
-use crate::collect::graph::{ObjectPtr, Objects};
 use crate::collect::list::HeaderPtr;
 use crate::collect::state::{CollectorState, MIDDLE, OLD};
 
@@ -32,6 +29,9 @@ use crate::collect::state::{CollectorState, MIDDLE, OLD};
 const COUNT: usize = 64;
 /// How many there are for the middle one: CPython collects it after ten collections of the youngest.
 const MIDDLE_COUNT: usize = 16;
+/// Ways through a list of the one and the other, up and down each stretch between two milestones.
+pub const WAYS: usize = 2 * (COUNT + 1);
+pub const MIDDLE_WAYS: usize = 2 * (MIDDLE_COUNT + 1);
 /// No closer than so many objects.
 const MIN_APART: usize = 4096;
 
@@ -104,18 +104,15 @@ impl Milestones {
         unsafe { if count == 0 { head.prepend(milestone) } else { head.append(milestone) } };
     }
 
-    /// CPython begins to collect the middle generation: ask for what it will read, if it lies far and wide.
-    pub fn before_middle(&self, state: CollectorState) {
-        let (head, placed) = (state.head(MIDDLE), (0..self.in_middle.get()).map(|i| self.header(COUNT + i)));
+    /// Those that stand in the middle generation's list, in its order.
+    pub fn placed_in_middle(&self, state: CollectorState) -> impl Iterator<Item = HeaderPtr> {
         // SAFETY: the list is canonical. Nothing enters it at its front, and objects leave it either one by one or all at once:
         // where the first milestone still stands, the others do, in their order.
-        unsafe {
-            if self.in_middle.get() > 0 && head.next() == self.header(COUNT) && is_scattered(head) {
-                let objects = Objects::new();
-                head.for_each_between(placed, |header, _| objects.fetch(ObjectPtr(header.object())));
-            }
+        let is_moved = self.in_middle.get() > 0 && unsafe { state.head(MIDDLE).next() } != self.header(COUNT);
+        if is_moved {
+            self.take_up_middle();
         }
-        self.take_up_middle();
+        (0..self.in_middle.get()).map(|i| self.header(COUNT + i))
     }
 
     /// Take those out that stand in the middle generation's list, or wherever CPython has moved it.
@@ -217,29 +214,6 @@ impl Milestones {
         self.passed.set(0);
         self.apart.set((survivors / COUNT).max(MIN_APART));
     }
-}
-
-/// Whether the objects of a list lie apart, by the first of them. Neighbours of each other the processor asks for by itself.
-///
-/// # Safety
-/// The GIL is held; the head of a list.
-unsafe fn is_scattered(head: HeaderPtr) -> bool {
-    const SAMPLE: usize = 32;
-    const FAR_BYTES: usize = 256;
-    let mut far = 0;
-    // SAFETY: by the caller's word.
-    unsafe {
-        let mut header = head.next();
-        for _ in 0..SAMPLE {
-            let next = header.next();
-            if next == head || header == head {
-                return false;
-            }
-            far += usize::from(next.0.addr().abs_diff(header.0.addr()) > FAR_BYTES);
-            header = next;
-        }
-    }
-    far > SAMPLE / 4
 }
 
 impl Drop for Milestones {

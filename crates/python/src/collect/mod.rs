@@ -4,7 +4,7 @@
 //! CPython:   trigger ─ start callbacks ─ search ─ weak references, finalizers, clearing ─ stop callbacks
 //!                      └ ours: full.rs   └ finds what we left it                          └ ours: survivors back
 //! ```
-//! Young collections, all triggers and all disposal stay CPython's. What it calls before and after a collection is a list of
+//! Young collections, all triggers and all disposal stay CPython's; what we do before a young one is in `young.rs`. What it calls before and after a collection is a list of
 //! ours ([`seat`]), whose one entry passes everything on to `gc.callbacks`; so programs see their own list, and nobody
 //! removes us from it. Before a full collection, whoever asked for it, the entry searches (`full.rs`) and leaves CPython
 //! the trash alone. Thus counts, statistics, return values, `gc.garbage` and the order of events are CPython's own.
@@ -13,6 +13,7 @@
 //! seat.rs        takes the place of the callbacks, after checking that everything is where we look for it
 //! methods.rs     functions of the interpreter's that come past us
 //! full.rs        the search over an interpreter's objects
+//! young.rs       before young collections
 //! background.rs  the same in a child, beside the program; sighting.rs: objects as the child saw them
 //! survivors.rs   what is hidden from CPython while it collects
 //! order.rs       in which order the survivors' list is left
@@ -42,6 +43,7 @@ mod state;
 mod survivors;
 mod traverse;
 mod verify;
+mod young;
 
 use std::cell::{Cell, RefCell};
 use std::time::Instant;
@@ -52,12 +54,14 @@ use crate::{capture, interpreter, profile};
 use background::{Background, Plan};
 use history::History;
 use milestones::Milestones;
-use state::{CollectorState, MIDDLE, OLD};
+use state::{CollectorState, MIDDLE, OLD, YOUNGEST};
 use survivors::Survivors;
 use verify::Verification;
+use young::Young;
 
 pub use full::{after_fork_in_parent, before_fork};
 pub use seat::{is_collecting, status, take};
+pub use young::promote_always;
 
 /// Who finds the trash of full collections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +88,7 @@ pub struct Seat {
     /// What the program knows as `gc.callbacks`; the reference is ours.
     callbacks: *mut PyObject,
     survivors: Survivors,
+    young: Young,
     milestones: Milestones,
     verification: RefCell<Verification>,
     background: Background,
@@ -154,15 +159,16 @@ impl Seat {
                 unsafe { self.forward(arguments) };
                 match generation {
                     OLD => self.before_full(is_due),
-                    MIDDLE if self.is_ours() => self.milestones.before_middle(self.state),
-                    MIDDLE => self.milestones.take_up_middle(),
+                    MIDDLE => self.before_middle(),
+                    YOUNGEST if self.is_ours() => young::begin_youngest(self.state),
                     _ => {}
                 }
             }
             Phase::Stop => {
                 match generation {
                     OLD => self.after_full(),
-                    MIDDLE if self.is_ours() => self.milestones.after_middle(self.state),
+                    // SAFETY: by the caller's word.
+                    MIDDLE => self.after_middle(unsafe { counts(*arguments.add(1)) }.0),
                     _ if self.is_ours() => self.milestones.after_youngest(self.state),
                     _ => {}
                 }
@@ -208,6 +214,29 @@ impl Seat {
         }
     }
 
+    fn before_middle(&self) {
+        match self.searcher() {
+            Mode::Heapkeeper | Mode::Background => {
+                if let Some(promoted) = self.young.begin_middle(self.state, &self.milestones) {
+                    self.history.borrow_mut().promoted(promoted);
+                }
+            }
+            Mode::Verify => {
+                self.state.uncounted(|| self.verification.borrow_mut().begin(self.state, MIDDLE));
+            }
+            Mode::Cpython => {}
+        }
+        self.milestones.take_up_middle();
+    }
+
+    fn after_middle(&self, collected: u64) {
+        if self.is_ours() {
+            self.young.end_middle(self.state, collected);
+            self.milestones.after_middle(self.state);
+        }
+        self.after_compared();
+    }
+
     fn before_full(&self, is_due: bool) {
         self.milestones.take_up_middle();
         // Those of a collection that runs are candidates of this one.
@@ -228,7 +257,7 @@ impl Seat {
             }
             (Mode::Verify, _) => {
                 self.milestones.take_up();
-                self.state.uncounted(|| self.verification.borrow_mut().begin(self.state));
+                self.state.uncounted(|| self.verification.borrow_mut().begin(self.state, OLD));
                 None
             }
             (_, Plan::Whole) => {
@@ -264,6 +293,11 @@ impl Seat {
             let start = self.background.begin(self.state, &self.milestones);
             self.history.borrow_mut().begun(start);
         }
+        self.after_compared();
+    }
+
+    /// What CPython found is known, if it was to be compared.
+    fn after_compared(&self) {
         if self.mode.get() == Mode::Verify {
             let (compared, difference) = self.state.uncounted(|| self.verification.borrow_mut().end());
             self.history.borrow_mut().compared += u64::from(compared);

@@ -26,6 +26,7 @@ use crate::collect::methods::{self, Definition};
 use crate::collect::milestones::Milestones;
 use crate::collect::state::{CollectorState, GENERATIONS};
 use crate::collect::survivors::Survivors;
+use crate::collect::young::Young;
 use crate::collect::{Mode, Phase, Seat};
 use crate::{frames, hosts};
 
@@ -102,6 +103,7 @@ unsafe fn sit(state: CollectorState, mode: Mode) -> Result<(), String> {
             callbacks: ffi::Py_NewRef(state.callbacks()),
             survivors: Survivors::new(),
             // Whoever could see them must come past us.
+            young: Young::default(),
             milestones: if methods::all_replaced() { state.uncounted(Milestones::new) } else { Milestones::none() },
             verification: RefCell::default(),
             background: Background::default(),

@@ -8,6 +8,7 @@ use crate::collect::list::{Header, HeaderPtr};
 use crate::layout::Layout;
 
 pub const GENERATIONS: usize = 3;
+pub const YOUNGEST: usize = 0;
 pub const MIDDLE: usize = 1;
 pub const OLD: usize = 2;
 
@@ -161,6 +162,13 @@ impl CollectorState {
         let total: *mut isize = self.field(Layout::get().gc_long_lived_total);
         // SAFETY: see the struct.
         unsafe { total.write(total.read() + survivors as isize) };
+    }
+
+    /// More of these than CPython knows of.
+    pub fn add_pending(self, survivors: usize) {
+        let pending: *mut isize = self.field(Layout::get().gc_long_lived_pending);
+        // SAFETY: see the struct.
+        unsafe { pending.write(pending.read() + survivors as isize) };
     }
 
     /// Objects that came to the oldest generation since the last full collection.

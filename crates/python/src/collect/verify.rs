@@ -1,7 +1,7 @@
 //! `--gc verify`: CPython collects, and what it finds unreachable is compared with what our search finds.
 //!
-//! CPython keeps its findings to itself: a list whose head lies on its stack. So a **probe** is put first in the oldest
-//! generation: a function object that is trash, with a weak reference that we hold and whose callback is ours. CPython
+//! CPython keeps its findings to itself: a list whose head lies on its stack. So a **probe** is put first in the
+//! generation that is collected: a function object that is trash, with a weak reference that we hold and whose callback is ours. CPython
 //! finds the probe unreachable before anything else, and calls its callback before any other and before any finalizer
 //! (`handle_weakrefs`). At that moment the probe stands in the list of all that was found: we walk it from there. Then the
 //! probe leaves the list, and CPython disposes of the rest as if it had never been.
@@ -18,10 +18,9 @@ use std::ptr;
 
 use pyo3_ffi::{self as ffi, Py_ssize_t, PyObject};
 
-use crate::collect::full;
 use crate::collect::list::HeaderPtr;
 use crate::collect::state::{CollectorState, OLD};
-use crate::collect::traverse;
+use crate::collect::{full, traverse, young};
 
 /// Objects of a difference that are described.
 const DESCRIBED: usize = 100;
@@ -96,7 +95,7 @@ unsafe extern "C" fn called(capsule: *mut PyObject, _: *mut *mut PyObject, _: Py
 
 impl Verification {
     /// CPython is about to search: do so before it, and set the probe.
-    pub fn begin(&mut self, state: CollectorState) {
+    pub fn begin(&mut self, state: CollectorState, generation: usize) {
         // A collection within one that is compared is not.
         if self.stopped || self.running.is_some() {
             return;
@@ -116,20 +115,20 @@ impl Verification {
         // SAFETY: the GIL is held; the probe's objects are tracked; no Python code runs.
         let searched = unsafe {
             let context = &raw mut **comparison;
-            comparison.probe.set(state, context)
-                && full::visit_trash(
-                    state,
-                    |object| {
-                        comparison.candidates.insert(object.addr());
-                    },
-                    |object| {
-                        comparison.ours.insert(object.addr());
-                        comparable &= (*ffi::Py_TYPE(object)).tp_del.is_none();
-                    },
-                    |object| unrooted.push(object),
-                )
+            let candidate = |object: *mut PyObject| {
+                comparison.candidates.insert(object.addr());
+            };
+            let trash = |object: *mut PyObject| {
+                comparison.ours.insert(object.addr());
+                comparable &= (*ffi::Py_TYPE(object)).tp_del.is_none();
+            };
+            comparison.probe.set(state.head(generation), context)
+                && match generation {
+                    OLD => full::visit_trash(state, candidate, trash, |object| unrooted.push(object)),
+                    _ => young::visit_trash(state, candidate, trash),
+                }
         };
-        if searched {
+        if searched && generation == OLD {
             // SAFETY: the GIL is held; no Python code has run since the search.
             unsafe { traverse::look(&mut self.named, &comparison.candidates, &unrooted) };
         }
@@ -233,12 +232,12 @@ impl Probe {
         }
     }
 
-    /// Make the weak reference, put the probe first in the oldest generation, and let go of it: only the two objects refer to
+    /// Make the weak reference, put the probe first in a generation, and let go of it: only the two objects refer to
     /// each other now. Whether that was possible.
     ///
     /// # Safety
     /// The GIL is held; `comparison` outlives the collection.
-    unsafe fn set(&mut self, state: CollectorState, comparison: *mut Comparison) -> bool {
+    unsafe fn set(&mut self, head: HeaderPtr, comparison: *mut Comparison) -> bool {
         // SAFETY: by the caller's word.
         unsafe {
             let capsule = ffi::PyCapsule_New(comparison.cast(), ptr::null(), None);
@@ -250,9 +249,7 @@ impl Probe {
             for object in [self.cell, self.function] {
                 let header = HeaderPtr::of(object);
                 header.unlink();
-                let first = state.head(OLD).next();
-                state.head(OLD).link(header);
-                header.link(first);
+                head.prepend(header);
             }
             ffi::Py_DECREF(self.cell);
             ffi::Py_DECREF(self.function);
