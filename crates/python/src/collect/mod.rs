@@ -4,10 +4,11 @@
 //! CPython:   trigger ─ start callbacks ─ search ─ weak references, finalizers, clearing ─ stop callbacks
 //!                      └ ours: full.rs   └ finds what we left it                          └ ours: survivors back
 //! ```
-//! Young collections, all triggers and all disposal stay CPython's; what we do before a young one is in `young.rs`. What it calls before and after a collection is a list of
+//! Young collections, all triggers and all disposal stay CPython's. What it calls before and after a collection is a list of
 //! ours ([`seat`]), whose one entry passes everything on to `gc.callbacks`; so programs see their own list, and nobody
 //! removes us from it. Before a full collection, whoever asked for it, the entry searches (`full.rs`) and leaves CPython
-//! the trash alone. Thus counts, statistics, return values, `gc.garbage` and the order of events are CPython's own.
+//! the trash alone. Thus counts, statistics, return values, `gc.garbage` and the order of events are CPython's own. Before a
+//! young one it spares CPython some waiting (`young.rs`).
 //!
 //! ```text
 //! seat.rs        takes the place of the callbacks, after checking that everything is where we look for it
@@ -168,7 +169,7 @@ impl Seat {
                 match generation {
                     OLD => self.after_full(),
                     // SAFETY: by the caller's word.
-                    MIDDLE => self.after_middle(unsafe { counts(*arguments.add(1)) }.0),
+                    MIDDLE => self.after_middle(|| unsafe { counts(*arguments.add(1)) }.0),
                     _ if self.is_ours() => self.milestones.after_youngest(self.state),
                     _ => {}
                 }
@@ -229,9 +230,9 @@ impl Seat {
         self.milestones.take_up_middle();
     }
 
-    fn after_middle(&self, collected: u64) {
+    fn after_middle(&self, collected: impl FnOnce() -> u64) {
         if self.is_ours() {
-            self.young.end_middle(self.state, collected);
+            self.young.end_middle(self.state, collected());
             self.milestones.after_middle(self.state);
         }
         self.after_compared();

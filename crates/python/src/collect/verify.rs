@@ -1,10 +1,10 @@
 //! `--gc verify`: CPython collects, and what it finds unreachable is compared with what our search finds.
 //!
-//! CPython keeps its findings to itself: a list whose head lies on its stack. So a **probe** is put first in the
-//! generation that is collected: a function object that is trash, with a weak reference that we hold and whose callback is ours. CPython
-//! finds the probe unreachable before anything else, and calls its callback before any other and before any finalizer
-//! (`handle_weakrefs`). At that moment the probe stands in the list of all that was found: we walk it from there. Then the
-//! probe leaves the list, and CPython disposes of the rest as if it had never been.
+//! CPython keeps its findings to itself: a list whose head lies on its stack. So a **probe** is put first in the generation
+//! that is collected, the middle or the oldest one: a function object that is trash, with a weak reference that we hold and
+//! whose callback is ours. CPython finds the probe unreachable before anything else, and calls its callback before any other
+//! and before any finalizer (`handle_weakrefs`). At that moment the probe stands in the list of all that was found: we walk it
+//! from there. Then the probe leaves the list, and CPython disposes of the rest as if it had never been.
 //!
 //! Objects with the legacy `tp_del`, and what they reach, have been moved elsewhere by then: if our search finds one, that
 //! collection is not compared.
