@@ -18,6 +18,7 @@
 //! ever. Survivors are where CPython would have put them before it runs any code of the program, and counted as it counts them.
 
 use std::cell::Cell;
+use std::ffi::c_int;
 use std::iter;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -46,6 +47,8 @@ const YOUNG_SHARE: usize = 8;
 /// A heap of fewer objects stays in the processor's caches.
 const LEAST_OLD: usize = 100_000;
 
+/// As many of the youngest objects are not all in the processor's nearer caches any more.
+const MANY_YOUNGEST: c_int = 1024;
 /// Neighbours that are looked at, before anything is asked for.
 const YOUNGEST_STEPS: usize = 32;
 const MIDDLE_STEPS: usize = 6;
@@ -98,8 +101,11 @@ impl Young {
     }
 }
 
-/// A collection of the youngest generation begins: ask for what CPython is going to read, if it lies far apart.
+/// A collection of the youngest generation begins: ask for what CPython is going to read, if it is much and lies far apart.
 pub fn begin_youngest(state: CollectorState) {
+    if state.count(YOUNGEST) < MANY_YOUNGEST {
+        return;
+    }
     let head = state.head(YOUNGEST);
     let objects = Objects::new();
     // SAFETY: the GIL is held, the list is canonical, and no code of the program runs.
