@@ -10,7 +10,8 @@
 //!   dispose.rs   weak references, callbacks, finalizers, what they resurrected, clearing     runs the program's code
 //! ```
 //!
-//! A world that disposes of its trash itself, as a running CPython does, needs a [`Graph`] and a [`Search`] alone.
+//! A world that disposes of its trash itself, as a running CPython does, needs a [`Graph`] and a [`Search`] alone, or a
+//! [`SparseSearch`] where candidates are few in a large heap (`sparse.rs`).
 //!
 //! Where to look: [`ObjectModel`] is what an object world has to say and what its programs may observe; `collector.rs`
 //! puts the passes together; `pace.rs` says when; `scratch.rs` is all memory that the passes write.

@@ -31,6 +31,9 @@ const NUMBER: u32 = (1 << NUMBER_BITS) - 1;
 const LEADS: u32 = 1;
 /// A reference.
 const ONE: u32 = 2;
+/// Where there are more, so many are counted. What is missing is missing in the external count as well, which stays above 0
+/// unless candidates have as many references to the object.
+const MOST_REFERENCES: usize = 1 << 30;
 
 /// How many candidates ahead an object's memory is asked for, and what it reads elsewhere.
 const ASK_AHEAD: usize = 32;
@@ -175,7 +178,7 @@ impl<'a> SparseSearch<'a> {
                 let object = G::at(candidate.address);
                 let mut subtract = Subtract::<G> { search: self, leads: 0, graph: PhantomData };
                 graph.trace(object, &mut subtract);
-                let references = (graph.refcount(object) as u32).wrapping_mul(ONE);
+                let references = graph.refcount(object).min(MOST_REFERENCES) as u32 * ONE;
                 candidate.count.set(candidate.count.get().wrapping_add(references) | subtract.leads);
             }
         }

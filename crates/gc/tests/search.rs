@@ -105,6 +105,20 @@ fn naive(rows: &[Row]) -> BTreeSet<usize> {
     (0..rows.len()).filter(|i| rows[*i].is_candidate && !reached.contains(i)).collect()
 }
 
+/// Also where a count has no room for them.
+#[test]
+fn many_references_from_elsewhere_hold_a_candidate() {
+    let address = std::ptr::without_provenance_mut::<u8>(64);
+    for count in [1, 1 << 30, (1 << 31) - 1, 1 << 31, 1 << 32, usize::MAX >> 1] {
+        let mut toy = Toy::default();
+        toy.children.insert(address.addr(), Vec::new());
+        toy.counts.insert(address.addr(), count);
+        let few = [Candidate::new(address, 0)];
+        SparseSearch::new(&few, &mut vec![0; SparseSearch::words_for(1)]).search(&toy);
+        assert!(!few[0].is_unreached(), "{count}");
+    }
+}
+
 /// A candidate refers to a great many that were given before it, each of which leads to one more: they have no room on the stack.
 #[test]
 fn few_candidates_are_all_marked_however_short_the_stack() {

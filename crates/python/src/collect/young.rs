@@ -130,8 +130,7 @@ impl Visitor<ObjectPtr> for Ask {
 /// objects than `limit` or no memory for the search.
 fn promote(state: CollectorState, milestones: &Milestones, limit: usize) -> Option<Promoted> {
     let young = walk(state, milestones, limit)?;
-    let mut memory = zeroed(SparseSearch::words_for(young.len()))?;
-    SparseSearch::new(&young, &mut memory).search(&Objects::new());
+    let tables_bytes = search(&young)?;
     milestones.take_up_middle();
     let mut survivors = 0;
     // By the way on which the walk has met it, in the order of the list.
@@ -155,8 +154,15 @@ fn promote(state: CollectorState, milestones: &Milestones, limit: usize) -> Opti
         trash.iter().for_each(|found| state.head(MIDDLE).take_all(*found));
     }
     state.add_pending(survivors);
-    let scratch_bytes = young.capacity() * size_of::<Candidate>() + size_of_val(&*memory);
+    let scratch_bytes = young.capacity() * size_of::<Candidate>() + tables_bytes;
     Some(Promoted { examined: young.len(), scratch_bytes })
+}
+
+/// Find out who is unreachable. Returns the bytes of the tables that it took; `None` if there is no memory for them.
+fn search(young: &[Candidate]) -> Option<usize> {
+    let mut memory = zeroed(SparseSearch::words_for(young.len()))?;
+    SparseSearch::new(young, &mut memory).search(&Objects::new());
+    Some(size_of_val(&*memory))
 }
 
 /// Visit the candidates of a collection of the middle generation, and what our search calls trash, without changing anything but
@@ -167,8 +173,7 @@ pub fn visit_trash(
     mut trash: impl FnMut(*mut PyObject),
 ) -> bool {
     let found = walk(state, &Milestones::none(), usize::MAX).and_then(|young| {
-        let mut memory = zeroed(SparseSearch::words_for(young.len()))?;
-        SparseSearch::new(&young, &mut memory).search(&Objects::new());
+        search(&young)?;
         for object in &young {
             candidate(object.address().cast());
             if object.is_unreached() {
