@@ -202,13 +202,13 @@ def test_threads_collect(run):
         + """
 import threading
 
-def collect(number):
+def collect():
     for _ in range(50):
         kept.append([Node(kept) for _ in range(100)])
         found.append(gc.collect(1))
 
 kept, found = [], []
-threads = [threading.Thread(target=collect, args=(number,)) for number in range(4)]
+threads = [threading.Thread(target=collect) for _ in range(4)]
 for thread in threads: thread.start()
 for thread in threads: thread.join()
 print(sum(found), len(kept), gc.collect(1), len(live(2)), len(live(1)))

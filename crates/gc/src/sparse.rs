@@ -40,7 +40,7 @@ const ASK_AHEAD: usize = 32;
 const FETCH_AHEAD: usize = 16;
 const LINE_BYTES: usize = 64;
 
-/// Candidates for each entry of the stack, which may be too short: see `mark.rs`.
+/// Candidates for each entry of the stack. Where it is too short, sweeps are repeated, eight times at most: see `mark.rs`.
 const STACK_SHARE: usize = 8;
 const STACK_LEAST: usize = 64;
 
@@ -157,10 +157,10 @@ impl<'a> SparseSearch<'a> {
         }
     }
 
-    /// Find out who is unreachable.
-    pub fn search<G: Graph>(&mut self, graph: &G) {
+    /// Find out who is unreachable: the candidates know it afterwards.
+    pub fn search<G: Graph>(self, graph: &G) {
         self.count(graph);
-        Marker::<G, _>::new(ByNumber(self), self.stack).mark(graph, || Numbers { search: self, next: 0 });
+        Marker::<G, _>::new(ByNumber(&self), self.stack).mark(graph, || Numbers { search: &self, next: 0 });
     }
 
     /// A count that a model's fault takes below zero is not zero: to keep an object is safe.
@@ -232,7 +232,7 @@ impl Reach for ByNumber<'_, '_> {
     }
 }
 
-/// Over the candidates that are reached and lead somewhere, by their numbers.
+/// Over the candidates that are reached and lead somewhere. Positions are numbers.
 struct Numbers<'s, 'a> {
     search: &'s SparseSearch<'a>,
     next: usize,

@@ -230,11 +230,9 @@ struct Walked {
     young_dicts: Vec<*mut PyObject>,
 }
 
-/// Make every tracked object a candidate; immortal ones go to the permanent generation, as in CPython's own collector (3.12+,
-/// `update_refs`). `None` if some have no place: then this collection is CPython's.
+/// Make every tracked object a candidate but immortal ones, which are set aside. `None` if some have no place: then this collection is CPython's.
 fn walk(state: CollectorState, milestones: &Milestones, search: &mut Search<'_>) -> Option<Walked> {
     let mut walked = Walked { elsewhere: Vec::new(), descents: 0, plain: Vec::new(), young_dicts: Vec::new() };
-    let permanent = state.permanent();
     let (mut is_whole, mut all_addresses) = (true, 0);
     for generation in JOINED {
         // The even ways go up, the odd ones down.
@@ -243,12 +241,10 @@ fn walk(state: CollectorState, milestones: &Milestones, search: &mut Search<'_>)
         // SAFETY: the GIL is held, and the lists are canonical.
         unsafe {
             state.head(generation).for_each_between(posts, |header, way| {
-                let object = header.object();
-                if is_immortal(object) {
-                    header.unlink();
-                    permanent.append(header);
+                if state.set_aside_if_immortal(header) {
                     return;
                 }
+                let object = header.object();
                 if generation != OLD
                     && ffi::PyDict_CheckExact(object) != 0
                     && walked.young_dicts.len() < MAX_YOUNG_DICTS
@@ -274,13 +270,6 @@ fn walk(state: CollectorState, milestones: &Milestones, search: &mut Search<'_>)
     }
     // Whoever makes objects at odd addresses has an allocator of his own; the tables have no place for them.
     (is_whole && all_addresses.is_multiple_of(16)).then_some(walked)
-}
-
-/// `_Py_IsImmortal`, Include/object.h, 3.12 and 3.13 on 64 bits.
-#[inline(always)]
-pub unsafe fn is_immortal(object: *mut PyObject) -> bool {
-    // SAFETY: the object is alive.
-    cfg!(Py_3_12) && (unsafe { ffi::Py_REFCNT(object) } as i32) < 0
 }
 
 /// The numbers of the chunks that these addresses lie in, each once.

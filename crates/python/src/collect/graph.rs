@@ -184,6 +184,13 @@ fn ask_for(start: *const u8, bytes: usize) {
     (0..bytes).step_by(LINE_BYTES).for_each(|line| prefetch(start.wrapping_add(line)));
 }
 
+/// `_Py_IsImmortal`, Include/object.h, 3.12 and 3.13 on 64 bits.
+#[inline(always)]
+pub unsafe fn is_immortal(object: *mut PyObject) -> bool {
+    // SAFETY: the object is alive.
+    cfg!(Py_3_12) && (unsafe { ffi::Py_REFCNT(object) } as i32) < 0
+}
+
 /// Whether an object might be part of a cycle, as CPython asks before it stops tracking what refers to it
 /// (`_PyObject_GC_MAY_BE_TRACKED`, Include/internal/pycore_object.h, 3.10 to 3.13).
 ///

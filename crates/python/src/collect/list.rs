@@ -140,8 +140,8 @@ impl HeaderPtr {
         }
     }
 
-    /// Whether most objects of this head's list lie apart, by so many steps from the start of each stretch between the `posts`.
-    /// Neighbours of each other the processor asks for by itself.
+    /// Whether more than one step in five goes far in this head's list, by so many from the start of each stretch between the
+    /// `posts`. Where the next object is a neighbour, the processor asks for it by itself.
     ///
     /// # Safety
     /// `self` is a head; the `posts` stand in its list in their order.

@@ -223,6 +223,7 @@ impl Seat {
                 }
             }
             Mode::Verify => {
+                self.milestones.take_up_middle();
                 self.state.uncounted(|| self.verification.borrow_mut().begin(self.state, MIDDLE));
             }
             Mode::Cpython => {}

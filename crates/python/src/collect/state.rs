@@ -4,6 +4,7 @@ use std::ffi::c_int;
 
 use pyo3_ffi::{self as ffi, PyObject};
 
+use crate::collect::graph::is_immortal;
 use crate::collect::list::{Header, HeaderPtr};
 use crate::layout::Layout;
 
@@ -49,6 +50,24 @@ impl CollectorState {
     /// The head of the frozen objects' list.
     pub fn permanent(self) -> HeaderPtr {
         HeaderPtr(self.field::<Header>(Layout::get().gc_permanent))
+    }
+
+    /// Put an immortal object into the permanent generation, as CPython's own collector does where it meets one (3.12 and 3.13,
+    /// `update_refs`). Whether it was one.
+    ///
+    /// # Safety
+    /// The header is a live object's, in a list that is canonical.
+    #[inline(always)]
+    pub unsafe fn set_aside_if_immortal(self, header: HeaderPtr) -> bool {
+        // SAFETY: by the caller's word.
+        unsafe {
+            let is_immortal = is_immortal(header.object());
+            if is_immortal {
+                header.unlink();
+                self.permanent().append(header);
+            }
+            is_immortal
+        }
     }
 
     /// About how many objects are tracked, from the collector's own counts: where it was off or tuned, what the young

@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use heapkeeper_gc::{Candidate, Graph, SparseSearch, Visitor, prefetch};
 use pyo3_ffi::{self as ffi, PyObject};
 
-use crate::collect::full::{is_immortal, zeroed};
+use crate::collect::full::zeroed;
 use crate::collect::graph::{ObjectPtr, Objects, untrack_if_plain};
 use crate::collect::list::{Header, HeaderPtr};
 use crate::collect::milestones::{MIDDLE_WAYS, Milestones};
@@ -36,8 +36,9 @@ const JOINED: [usize; 2] = [MIDDLE, YOUNGEST];
 
 /// Ways through both lists.
 const WAYS: usize = JOINED.len() * MIDDLE_WAYS;
-/// A candidate that is a tuple.
+/// What is noted of a candidate: whether it is a tuple, and on which way it was met.
 const TUPLE: u32 = 1;
+const WAY_SHIFT: u32 = 1;
 /// Candidates that there is room for at first.
 const LEAST_ROOM: usize = 4096;
 
@@ -49,7 +50,7 @@ const LEAST_OLD: usize = 100_000;
 
 /// As many of the youngest objects are not all in the processor's nearer caches any more.
 const MANY_YOUNGEST: c_int = 1024;
-/// Neighbours that are looked at, before anything is asked for.
+/// Steps by which it is told whether objects lie apart: through the one list, and through each stretch of the other.
 const YOUNGEST_STEPS: usize = 32;
 const MIDDLE_STEPS: usize = 6;
 
@@ -141,7 +142,7 @@ fn promote(state: CollectorState, milestones: &Milestones, limit: usize) -> Opti
     unsafe {
         trash.iter().for_each(|head| head.clear());
         for candidate in &young {
-            let (object, way) = (candidate.address().cast(), (candidate.note() / 2) as usize);
+            let (object, way) = (candidate.address().cast(), (candidate.note() >> WAY_SHIFT) as usize);
             if candidate.is_unreached() {
                 let header = HeaderPtr::of(object);
                 header.unlink();
@@ -185,22 +186,18 @@ pub fn visit_trash(
     found.is_some()
 }
 
-/// The objects of both young generations, each with the way on which it was met, twice, and [`TUPLE`]; immortal ones go to the
-/// permanent generation, as in CPython's own collector.
+/// The objects of both young generations but immortal ones, which are set aside. `None` if there are more than `limit`, or no
+/// memory for them.
 fn walk(state: CollectorState, milestones: &Milestones, limit: usize) -> Option<Vec<Candidate>> {
     let mut young = Vec::new();
     let limit = limit.min(SparseSearch::MAX_CANDIDATES);
-    let permanent = state.permanent();
     let mut is_whole = true;
     for (joined, generation) in JOINED.into_iter().enumerate() {
         let posts = milestones.placed_in_middle(state).filter(|_| generation == MIDDLE);
         // SAFETY: the GIL is held, and the lists are canonical.
         unsafe {
             state.head(generation).for_each_between(posts, |header, way| {
-                let object = header.object();
-                if is_immortal(object) {
-                    header.unlink();
-                    permanent.append(header);
+                if state.set_aside_if_immortal(header) {
                     return;
                 }
                 if young.len() == young.capacity() {
@@ -210,8 +207,10 @@ fn walk(state: CollectorState, milestones: &Milestones, limit: usize) -> Option<
                         return;
                     }
                 }
-                let way = 2 * (joined * MIDDLE_WAYS + way) as u32;
-                young.push(Candidate::new(object.cast(), way | u32::from(ffi::PyTuple_CheckExact(object) != 0)));
+                let object = header.object();
+                let note = ((joined * MIDDLE_WAYS + way) as u32) << WAY_SHIFT;
+                let is_tuple = ffi::PyTuple_CheckExact(object) != 0;
+                young.push(Candidate::new(object.cast(), if is_tuple { note | TUPLE } else { note }));
             });
         }
     }
