@@ -159,6 +159,34 @@ print(gc.collect(), nodes(), gc.get_debug())
     assert bool(answers[0].stderr) == (flags not in ("DEBUG_SAVEALL", "DEBUG_UNCOLLECTABLE"))
 
 
+@pytest.mark.parametrize("generation", [0, 1, 2])
+def test_debug_stats_count_objects_of_the_program_alone(run, mode, generation):
+    """Our milestones stand in both older lists by then."""
+    answer = run.under(
+        mode,
+        f"""
+import gc
+kept = [[] for _ in range(200_000)]
+for _ in range(3): gc.collect()
+kept += [[] for _ in range(200_000)]
+gc.disable()
+for _ in range(5): gc.collect(0)
+gc.set_debug(gc.DEBUG_STATS)
+older = [len(gc.get_objects(generation)) for generation in (1, 2)]
+gc.collect({generation})
+older += [len(gc.get_objects(generation)) for generation in (1, 2)]
+gc.collect({generation})
+gc.set_debug(0)
+print(older)
+""",
+        quiet=False,
+    )
+    told = [
+        [int(each) for each in line.split()] for line in re.findall(r"objects in each generation: (.*)", answer.stderr)
+    ]
+    assert str([each for line in told[:2] for each in line[1:]]) == answer.stdout.strip()
+
+
 def test_paused(run, mode):
     said = run.under(
         mode,

@@ -225,7 +225,7 @@ pub(crate) fn mark_list<G: Graph>(graph: &G, scratch: &Scratch, stack: List, len
 /// Goes over the candidates once, in the order of their positions.
 pub(crate) trait Sweep {
     /// Call `take` with those that are reached, in order, until it answers false or the next lies beyond position `end`;
-    /// with no `end`, beyond a stride from the first. Returns how far the sweep has come: what lies before is behind it.
+    /// with no `end`, it may stop a stride from the first. Returns how far the sweep has come: what lies before is behind it.
     fn go_on(&mut self, end: Option<usize>, take: impl FnMut(*mut u8) -> bool) -> usize;
 }
 

@@ -104,7 +104,7 @@ pub struct Seat {
     is_alone: Cell<bool>,
 }
 
-/// When a collection began, and in which thread.
+/// A collection that runs: when it began, and in which thread.
 ///
 /// 3.12's `_Py_RunGC` (Modules/gcmodule.c, 3.12.1) begins one that is due without asking whether another runs, and ends by
 /// saying that none does. So a finalizer, a callback, or another thread meanwhile, may come to more of them, full ones too.
@@ -112,12 +112,14 @@ pub struct Seat {
 struct Began {
     at: Instant,
     thread: libc::pthread_t,
+    /// Whether CPython is at it, between the callbacks: what it takes for trash stands in lists on this thread's stack then.
+    is_at_work: bool,
 }
 
 impl Began {
     fn now() -> Began {
         // SAFETY: reads the calling thread's own number.
-        Began { at: Instant::now(), thread: unsafe { libc::pthread_self() } }
+        Began { at: Instant::now(), thread: unsafe { libc::pthread_self() }, is_at_work: false }
     }
 
     /// Whether it began in the calling thread.
@@ -158,19 +160,24 @@ impl Seat {
                 self.running.borrow_mut().push(Began::now());
                 // SAFETY: by the caller's word.
                 unsafe { self.forward(arguments) };
+                if self.state.debug() != 0 {
+                    self.milestones.take_up(); // CPython is going to say how many objects there are.
+                }
                 match generation {
                     OLD => self.before_full(is_due),
                     MIDDLE => self.before_middle(),
                     YOUNGEST if self.is_ours() => young::begin_youngest(self.state),
                     _ => {}
                 }
+                self.set_at_work(true);
             }
             Phase::Stop => {
+                self.set_at_work(false);
                 match generation {
                     OLD => self.after_full(),
                     // SAFETY: by the caller's word.
                     MIDDLE => self.after_middle(|| unsafe { counts(*arguments.add(1)) }.0),
-                    _ if self.is_ours() => self.milestones.after_youngest(self.state),
+                    _ if self.places_milestones() => self.milestones.after_youngest(self.state),
                     _ => {}
                 }
                 if self.mode.get() == Mode::Background
@@ -198,6 +205,17 @@ impl Seat {
     /// Whether our search decides.
     fn is_ours(&self) -> bool {
         matches!(self.mode.get(), Mode::Heapkeeper | Mode::Background)
+    }
+
+    fn places_milestones(&self) -> bool {
+        self.is_ours() && self.state.debug() == 0
+    }
+
+    /// CPython begins to search and dispose in the collection that the calling thread is in, or has ended that.
+    fn set_at_work(&self, is_at_work: bool) {
+        if let Some(i) = self.last_begun_here() {
+            self.running.borrow_mut()[i].is_at_work = is_at_work;
+        }
     }
 
     /// Which of the collections that run is the innermost of the calling thread.
@@ -234,6 +252,8 @@ impl Seat {
     fn after_middle(&self, collected: impl FnOnce() -> u64) {
         if self.is_ours() {
             self.young.end_middle(self.state, collected());
+        }
+        if self.places_milestones() {
             self.milestones.after_middle(self.state);
         }
         self.after_compared();
@@ -292,6 +312,7 @@ impl Seat {
     fn after_full(&self) {
         self.disposed();
         if self.plan.replace(Plan::Whole) == Plan::Young && self.mode.get() == Mode::Background {
+            self.milestones.take_up_middle();
             let start = self.background.begin(self.state, &self.milestones);
             self.history.borrow_mut().begun(start);
         }
@@ -373,19 +394,22 @@ impl Seat {
     }
 
     /// The child of a fork: if the thread that collected is not the one that lives on, its collection never ends.
+    ///
+    /// Where CPython was at it, it stays so, and none begins any more, as under plain CPython. What it took for trash is marked
+    /// as being collected, and an object that a finalizer kept would be damaged if another collection met it with that mark.
     fn after_fork(&self) {
         self.background.forget();
         self.asking.borrow_mut().retain(|thread| is_here(*thread));
         let mut running = self.running.borrow_mut();
-        let before = running.len();
-        running.retain(Began::is_here);
-        if running.len() < before {
+        let (here, gone): (Vec<_>, Vec<_>) = running.iter().copied().partition(Began::is_here);
+        if !gone.is_empty() {
             self.survivors.count(self.state);
             self.survivors.come_back(self.state);
-            if running.is_empty() {
+            if here.is_empty() && !gone.iter().any(|began| began.is_at_work) {
                 self.state.end_collecting();
             }
         }
+        *running = here;
     }
 }
 
