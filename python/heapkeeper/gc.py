@@ -40,8 +40,8 @@ def stats():
 
     scratch_peak_bytes: the most memory that one of our searches took for itself; it keeps none of it.
     cycle_types: the types found most often in cycles by our full collections, as dicts. type_name; objects: how many were
-    found, an estimate where one collection found more than 65,536; site: the call site that made most of those that were
-    sampled, as in ``heapkeeper.status()``, or None.
+    found; is_estimate: whether that is an estimate, as where one collection found more than 65,536; site: the call site that
+    made most of those that were sampled, as in ``heapkeeper.status()``, or None.
 
     frozen: objects that gc.freeze() took out of collections. enabled: gc.isenabled(). counts: gc.get_count(). thresholds:
     gc.get_threshold(). long_lived: survivors of the last full collection; 0 before the first, and where nobody knows.

@@ -57,7 +57,7 @@ def test_every_field_is_documented():
     words = set(heapkeeper.gc.stats.__doc__.replace(",", " ").replace(":", " ").replace(";", " ").split())
     documented = {word.rstrip(".") for word in words}
     assert FIELDS | GENERATION_FIELDS | PHASE_FIELDS | PAUSE_FIELDS | BACKGROUND_FIELDS <= documented
-    assert {"type_name", "objects", "site", "differences"} <= documented
+    assert {"type_name", "objects", "is_estimate", "site", "differences"} <= documented
 
 
 @each_process
@@ -131,6 +131,7 @@ def test_our_figures(driver, mode):
         assert full["examined"] - before["generations"][2]["examined"] >= 5000
         found = {each["type_name"]: each["objects"] for each in after["cycle_types"]}
         assert found["Node"] == 5000
+        assert not any(each["is_estimate"] for each in after["cycle_types"])
         objects = [each["objects"] for each in after["cycle_types"]]
         assert objects == sorted(objects, reverse=True)
         assert after["scratch_peak_bytes"] > 0 and after["phases"]["dispose_s"] > 0
@@ -158,7 +159,9 @@ print(json.dumps(ours.stats()["cycle_types"]))
 
 def test_types_of_a_great_many(driver):
     """Estimated: three objects in turn, of two types."""
-    found = {each["type_name"]: each["objects"] for each in inside(driver, "gc=heapkeeper", GREAT_MANY)}
+    types = inside(driver, "gc=heapkeeper", GREAT_MANY)
+    assert all(each["is_estimate"] for each in types if each["type_name"] in ("Left", "Right"))
+    found = {each["type_name"]: each["objects"] for each in types}
     assert sum(found[name] for name in ("Left", "Right")) == pytest.approx(450_000, abs=1000)
     assert found["Left"] == pytest.approx(150_000, rel=0.05)
     assert found["Right"] == pytest.approx(300_000, rel=0.05)

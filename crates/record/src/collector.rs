@@ -97,6 +97,9 @@ pub struct CycleType {
     pub type_name: String,
     /// Objects found, in all full collections.
     pub objects: u64,
+    /// Whether that is an estimate: of a great many, one in so many is looked at.
+    #[serde(default)]
+    pub is_estimate: bool,
     /// The call site that made most of those that were sampled; absent where none was. Its figures are of the objects found.
     pub site: Option<Site>,
 }

@@ -13,6 +13,7 @@
 
 use heapkeeper_record::{CollectorStatus, CycleType, GenerationStatus, PauseStatus, Status};
 
+use super::collector::found;
 use super::path::ShortNames;
 use super::quantity::{bytes, count, counted, pause, percent, share_of_time};
 use super::sites::place_of;
@@ -188,7 +189,7 @@ impl Advice<'_> {
                     "Break the cycle of {}{place}: {} of them, {} of what full collections freed. With a weak reference in \
                      it they go at once.",
                     cycle_type.type_name,
-                    count(cycle_type.objects),
+                    found(cycle_type),
                     percent(*share),
                 )
             }

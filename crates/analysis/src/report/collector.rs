@@ -8,7 +8,7 @@ use super::Page;
 use super::advice;
 use super::path::ShortNames;
 use super::picture::{self, Row};
-use super::quantity::{GLUE, count, counted, pause, percent, ratio, share_of_time};
+use super::quantity::{GLUE, about, count, counted, pause, percent, ratio, share_of_time};
 use super::sites::place_of;
 use super::text::{Line, Role};
 
@@ -180,13 +180,18 @@ fn pauses(collector: &CollectorStatus, elapsed_s: f64) -> Line {
         .plain(format!(", all {}{share}.", pause(pauses.total_s)))
 }
 
+/// `8,900`, `about 150,000`: how many objects of a type were found in cycles.
+pub(super) fn found(cycle_type: &CycleType) -> String {
+    if cycle_type.is_estimate { about(cycle_type.objects) } else { count(cycle_type.objects) }
+}
+
 /// `9,100 dict, 8,900 Node (app.py:80)`: the types found most often in cycles.
 fn types(collector: &CollectorStatus, names: &ShortNames<'_>) -> Option<Line> {
     let all = collector.cycle_types.iter().fold(0u64, |sum, each| sum.saturating_add(each.objects));
     let is_large = |each: &&CycleType| each.objects > 0 && ratio(each.objects, all) >= LEAST_SHARE;
     collector.cycle_types.iter().filter(is_large).take(TYPES).fold(None, |before: Option<Line>, cycle_type| {
         let line = before.map_or_else(Line::new, |line| line.plain(", "));
-        let line = line.plain(format!("{}{GLUE}{}", count(cycle_type.objects), cycle_type.type_name));
+        let line = line.plain(format!("{}{GLUE}{}", found(cycle_type), cycle_type.type_name));
         Some(match cycle_type.site.as_ref().and_then(|site| place_of(site, names)) {
             Some(place) => line.plain(" (").with(Role::Place, place).plain(")"),
             None => line,

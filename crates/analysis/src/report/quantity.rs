@@ -38,6 +38,13 @@ pub(super) fn count(count: u64) -> String {
     }
 }
 
+/// `about 21,000`: an estimate, by its first two digits.
+pub(super) fn about(estimate: u64) -> String {
+    let unit = 10u64.pow(estimate.checked_ilog10().unwrap_or(0).saturating_sub(1));
+    let rounded = (estimate / unit).saturating_add(u64::from(estimate % unit >= unit.div_ceil(2))).saturating_mul(unit);
+    format!("about{GLUE}{}", count(rounded))
+}
+
 /// `1 pool`, `3,012 pools`.
 pub(super) fn counted(number: u64, noun: &str) -> String {
     let ending = if number == 1 { "" } else { "s" };

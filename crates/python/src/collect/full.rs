@@ -89,8 +89,10 @@ pub struct Found {
 #[derive(Debug, Clone)]
 pub struct SuspectType {
     pub kind: *mut ffi::PyTypeObject,
-    /// How many; an estimate where there are a great many suspects.
+    /// How many.
     pub objects: usize,
+    /// Whether that is an estimate, as where there are a great many suspects.
+    pub is_estimate: bool,
     /// What was sampled of them.
     pub samples: Vec<(SiteId, Estimate)>,
 }
@@ -534,7 +536,9 @@ pub fn note_types(
         let kind = unsafe { ffi::Py_TYPE(address.cast()) };
         match types.iter_mut().position(|known| known.kind == kind) {
             Some(i) => types[i].objects += objects,
-            None if types.len() < MAX_TYPES => types.push(SuspectType { kind, objects, samples: Vec::new() }),
+            None if types.len() < MAX_TYPES => {
+                types.push(SuspectType { kind, objects, is_estimate: stride > 1, samples: Vec::new() })
+            }
             None => {}
         }
     });

@@ -56,6 +56,7 @@ struct Running {
 #[derive(Clone, Default)]
 struct TypeHistory {
     objects: u64,
+    is_estimate: bool,
     /// What was sampled of them, by call site.
     sites: HashMap<SiteId, Estimate>,
 }
@@ -125,6 +126,7 @@ impl History {
             if self.types.len() < MAX_TYPES || self.types.contains_key(&name) {
                 let known = self.types.entry(name).or_default();
                 known.objects += suspects.objects as u64;
+                known.is_estimate |= suspects.is_estimate;
                 for (site, estimate) in suspects.samples {
                     known.sites.entry(site).or_default().add(&estimate);
                 }
@@ -251,6 +253,7 @@ fn top_types(history: &History) -> Vec<CycleType> {
     let shown = types.into_iter().take(TOP_TYPES).map(|(name, found)| CycleType {
         type_name: name.clone(),
         objects: found.objects,
+        is_estimate: found.is_estimate,
         site: if found.sites.is_empty() { None } else { profile::largest_site(&found.sites) },
     });
     shown.collect()

@@ -32,7 +32,7 @@ pub(in crate::report) fn generation(collections: u64, collected: u64, pauses: &[
 }
 
 pub(in crate::report) fn in_cycles(type_name: &str, objects: u64, site: Option<Site>) -> CycleType {
-    CycleType { type_name: type_name.into(), objects, site }
+    CycleType { type_name: type_name.into(), objects, is_estimate: false, site }
 }
 
 /// What an ordinary program's collector does: many short young collections, a few longer full ones.
@@ -206,6 +206,10 @@ fn types_are_named_that_make_a_share_of_the_cycles() {
         collector.cycle_types = vec![in_cycles("A", 961, None), in_cycles("B", 39, None)];
     }));
     assert!(text.contains("found mostly 961 A. Pauses"), "{text}");
+    let text = paragraphs(&with(|collector| {
+        collector.cycle_types = vec![CycleType { is_estimate: true, ..in_cycles("A", 153_961, None) }];
+    }));
+    assert!(text.contains("found mostly about 150,000 A. Pauses"), "{text}");
 }
 
 #[test]
@@ -272,8 +276,8 @@ pub(in crate::report) fn any_collector() -> impl Strategy<Value = CollectorStatu
             pauses,
         },
     );
-    let cycle_type = (any_text(), any::<u64>(), prop::option::of(any_site()))
-        .prop_map(|(type_name, objects, site)| CycleType { type_name, objects, site });
+    let cycle_type = (any_text(), any::<u64>(), any::<bool>(), prop::option::of(any_site()))
+        .prop_map(|(type_name, objects, is_estimate, site)| CycleType { type_name, objects, is_estimate, site });
     (
         prop_oneof![
             Just("cpython".to_owned()),

@@ -1,6 +1,6 @@
 //! Numbers in words, and numbers that cannot be said.
 
-use super::{bar, bytes, count, counted, pause, percent, rate, seconds, share_of_time};
+use super::{about, bar, bytes, count, counted, pause, percent, rate, seconds, share_of_time};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -12,6 +12,9 @@ fn quantities() {
     assert_eq!(sizes, ["0 B", "1023 B", "1.0 KiB", "9.6 KiB", "1024 KiB", "412 MiB", "5.0 GiB", "16 EiB"]);
     let counts = [0, 999, 1000, 999_999, 2_100_000, 3_000_000_000].map(|n| say(count(n)));
     assert_eq!(counts, ["0", "999", "1,000", "999,999", "2.1 million", "3.0 billion"]);
+    let estimates = [0, 7, 99, 104, 105, 149_999, 2_149_000, u64::MAX].map(|n| say(about(n)));
+    let said = ["0", "7", "99", "100", "110", "150,000", "2.1 million", "18000000000.0 billion"];
+    assert_eq!(estimates, said.map(|text| format!("about {text}")));
     assert_eq!([say(counted(1, "pool")), say(counted(0, "pool"))], ["1 pool", "0 pools"]);
     let shares = [0.0, 0.001, 0.514, 1.0, f64::NAN, -1.0, f64::INFINITY].map(|n| say(percent(n)));
     assert_eq!(shares, ["0 %", "<1 %", "51 %", "100 %", "?", "?", "?"]);
