@@ -365,9 +365,14 @@ impl Object {
         }
     }
 
+    /// By an interned name: a string of its own for every call would be kept, each in a place of its own, by the interpreter's
+    /// cache of what types have (`_PyType_Lookup`, Objects/typeobject.c).
     fn attribute(&self, name: &CStr) -> Option<Object> {
         // SAFETY: `self` is alive and the GIL is held.
-        unsafe { Object::new(ffi::PyObject_GetAttrString(self.0, name.as_ptr())) }
+        unsafe {
+            let name = Object::new(ffi::PyUnicode_InternFromString(name.as_ptr()))?;
+            Object::new(ffi::PyObject_GetAttr(self.0, name.0))
+        }
     }
 
     /// The text of a `str`, with surrogates written as escapes.
