@@ -232,7 +232,8 @@ struct Walked {
     young_dicts: Vec<*mut PyObject>,
 }
 
-/// Make every tracked object a candidate but immortal ones, which are set aside. `None` if some have no place: then this collection is CPython's.
+/// Make every tracked object a candidate but immortal ones, which are set aside. `None` if some have no place: then this
+/// collection is CPython's.
 fn walk(state: CollectorState, milestones: &Milestones, search: &mut Search<'_>) -> Option<Walked> {
     let mut walked = Walked { elsewhere: Vec::new(), descents: 0, plain: Vec::new(), young_dicts: Vec::new() };
     let (mut is_whole, mut all_addresses) = (true, 0);

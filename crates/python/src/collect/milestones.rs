@@ -14,7 +14,7 @@
 //!   A collection of the middle generation begins with a walk of ours by them, if its objects lie apart, and they are taken up
 //!   (`young.rs`). CPython's last collections move the list without a word; then the first is not in front any more.
 //! - Nobody sees them: they are no candidates of ours, they are left out of what `gc.get_objects` answers, and they are taken up
-//!   before `gc.freeze` and before a collection that CPython searches itself. What else follows the lists
+//!   before `gc.freeze`, before a collection that CPython searches itself, and where a debug flag is set. What else follows the lists
 //!   (`PyUnstable_GC_VisitObjects`, and CPython's last collections, which tell nobody) finds empty lists that somebody refers to.
 
 use std::cell::Cell;

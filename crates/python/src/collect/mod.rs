@@ -207,6 +207,7 @@ impl Seat {
         matches!(self.mode.get(), Mode::Heapkeeper | Mode::Background)
     }
 
+    /// Whether a collection leaves milestones. CPython counts whatever stands in its lists where a debug flag is set.
     fn places_milestones(&self) -> bool {
         self.is_ours() && self.state.debug() == 0
     }
@@ -401,15 +402,16 @@ impl Seat {
         self.background.forget();
         self.asking.borrow_mut().retain(|thread| is_here(*thread));
         let mut running = self.running.borrow_mut();
-        let (here, gone): (Vec<_>, Vec<_>) = running.iter().copied().partition(Began::is_here);
-        if !gone.is_empty() {
+        let before = running.len();
+        let is_amid_work = running.iter().any(|began| began.is_at_work && !began.is_here());
+        running.retain(Began::is_here);
+        if running.len() < before {
             self.survivors.count(self.state);
             self.survivors.come_back(self.state);
-            if here.is_empty() && !gone.iter().any(|began| began.is_at_work) {
+            if running.is_empty() && !is_amid_work {
                 self.state.end_collecting();
             }
         }
-        *running = here;
     }
 }
 
